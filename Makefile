@@ -1,0 +1,40 @@
+# make life   set up, then live a whole life on embedded data, ending in a report
+# make test   set up and pass the tests       make slow   the tests that take minutes
+# make lint   flake8, isort, mypy             make bench  benchmarks beside their peers
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUN ?= runs/life
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+
+.PHONY: life test slow lint bench clean
+life: $(VENV)/.report-$(VERSION)
+	$(BIN)/genlm run experiments/life.py --workdir $(RUN)
+	$(BIN)/genlm report $(RUN)
+
+test: $(VENV)/.test-$(VERSION)
+	$(BIN)/python -m pytest
+
+slow: $(VENV)/.test-$(VERSION)
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/.test-$(VERSION)
+	$(BIN)/flake8 genlm experiments tests benchmarks
+	$(BIN)/isort --check-only --quiet genlm experiments tests benchmarks
+	$(BIN)/mypy
+
+bench: $(VENV)/.test-$(VERSION)
+	$(BIN)/python -m benchmarks
+
+# One environment; a stamp an extra and a Python, so that a second call is quick and
+# another PYTHON makes it anew.
+$(VENV)/.%-$(VERSION): setup.cfg pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	  || { echo "genlm needs Python 3.11 or newer: make $(MAKECMDGOALS) PYTHON=python3.11"; exit 1; }
+	@ls $(VENV)/.*-$(VERSION) >/dev/null 2>&1 || rm -rf $(VENV)
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[$*]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) *.egg-info .pytest_cache .mypy_cache

@@ -1,0 +1,1 @@
+"""Recipes: data only. Each states its command, hardware, time and expected result."""

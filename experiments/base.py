@@ -1,0 +1,88 @@
+"""The parent of pre-training recipes: every key that the stages read, with a value.
+
+Not run by itself. A recipe calls `pretrain()`, changes what is its own, and returns it.
+"""
+
+from ml_collections import ConfigDict
+
+from genlm.model.sizes import SIZES
+
+
+def pretrain(size: str = "nano") -> ConfigDict:
+    """A config of the pretrain stage on the embedded corpus."""
+    return ConfigDict(
+        {
+            "stage": "pretrain",
+            "seed": 0,
+            "tokenizer": {"kind": "byte", "vocab_size": 2048, "sample_bytes": 10**7},
+            "data": {
+                "paths": "embedded:python",
+                "document": "file",
+                "clean": True,
+                "dedup": True,
+                "valid_fraction": 0.1,
+                "row_length": 256,
+                "prepared": "",
+            },
+            "model": {
+                **SIZES[size],
+                "activation": "swiglu",
+                "use_bias": False,
+                "tie_embeddings": True,
+                "dropout": 0.0,
+                "rope_theta": 10_000.0,
+                "norm_eps": 1e-5,
+                "dtype": "float32",
+                "scan_layers": False,
+                "remat": "none",
+            },
+            "parallel": {"data": -1, "fsdp": 1, "tensor": 1},
+            "optimizer": {
+                "learning_rate": 1e-3,
+                "warmup_steps": 100,
+                "final_rate": 0.1,
+                "beta1": 0.9,
+                "beta2": 0.95,
+                "epsilon": 1e-8,
+                "weight_decay": 0.1,
+                "clip_norm": 1.0,
+            },
+            "train": {
+                "num_steps": 1000,
+                "batch_size": 16,
+                "num_microbatches": 1,
+                "vocab_chunk": 0,
+                "log_every": 10,
+            },
+            "eval": {
+                "eval_every": 250,
+                "batch_size": 32,
+                "sample_every": 250,
+                "prompts": ("",),
+                "max_tokens": 128,
+                "temperature": 0.8,
+                "top_p": 1.0,
+            },
+            "checkpoint": {"save_every": 250, "keep_last": 2, "keep_best": True},
+        }
+    )
+
+
+def smoke(config: ConfigDict) -> ConfigDict:
+    """`config` shrunk to two steps of a tiny model on a CPU."""
+    config.model.update(SIZES["smoke"])
+    config.data.row_length = 32
+    config.tokenizer.vocab_size = min(config.tokenizer.vocab_size, 384)
+    config.train.update({"num_steps": 2, "batch_size": 4, "log_every": 1})
+    config.eval.update({"batch_size": 64, "max_tokens": 8})
+    config.checkpoint.save_every = 1
+    return config
+
+
+def argument(arg: str, *known: str) -> str:
+    """`arg`, checked to be one of `known` or nothing."""
+    from genlm.errors import UserError
+
+    if arg not in ("", *known):
+        raise UserError(f"this config knows no argument {arg!r}; it knows: {known}")
+    return arg

@@ -1,0 +1,20 @@
+"""Pre-train on names, one a line: the smallest real run.
+
+  genlm run experiments/pretrain_names.py --workdir runs/names \
+      --config.data.paths=names.txt
+"""
+
+from ml_collections import ConfigDict
+
+from experiments import base
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    """A 2-layer byte model; each name is a document, packed into rows of 64."""
+    config = base.pretrain("nano")
+    config.model.num_layers = 2
+    config.data.update({"document": "line", "row_length": 64})
+    config.train.update({"num_steps": 1000, "batch_size": 32})
+    config.optimizer.learning_rate = 3e-3
+    config.eval.update({"max_tokens": 24, "prompts": ("", "", "", "", "")})
+    return base.smoke(config) if base.argument(arg, "smoke") else config

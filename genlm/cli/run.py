@@ -1,0 +1,33 @@
+"""`genlm run`: a config, with overrides, in a directory."""
+
+import argparse
+from pathlib import Path
+import sys
+
+EXAMPLE = (
+    "genlm run experiments/life.py:smoke --workdir runs/life"
+    " --config.pretrain.train.num_steps=50"
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", help="FILE or FILE:ARG, a file with get_config(arg)")
+    parser.add_argument("--workdir", required=True, type=Path, help="where it all goes")
+    parser.usage = "genlm run CONFIG[:ARG] --workdir DIR [--config.key=value ...]"
+
+
+def main(arguments: argparse.Namespace) -> int:
+    from genlm import config
+    from genlm import stages
+    from genlm.train.loop import Stopped
+
+    resolved = config.load(arguments.config, arguments.rest)
+    try:
+        stages.run(resolved, arguments.workdir)
+    except Stopped as stopped:
+        print(
+            f"genlm run: {stopped}; saved. The same command goes on from there.",
+            file=sys.stderr,
+        )
+        return 128 + stopped.number
+    return 0

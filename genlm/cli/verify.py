@@ -1,0 +1,32 @@
+"""`genlm verify`: every file of a run against the hashes written with it."""
+
+import argparse
+from pathlib import Path
+import sys
+
+EXAMPLE = "genlm verify runs/life"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("directory", type=Path, help="a run, or a life of several")
+
+
+def main(arguments: argparse.Namespace) -> int:
+    from genlm.errors import UserError
+    from genlm.runs import checkpoint
+    from genlm.runs import lineage
+
+    root = arguments.directory
+    runs = sorted(p.parent for p in root.rglob("lineage.json"))
+    if not runs:
+        raise UserError(f"no run in {root}: no lineage.json")
+    bad = 0
+    for run in runs:
+        found = lineage.faults(run)
+        for step in checkpoint.steps(run):
+            found += checkpoint.faults(run, step)
+        for line in found:
+            print(line, file=sys.stderr)
+        print(f"{run}: {'damaged' if found else 'as it was written'}")
+        bad += bool(found)
+    return 1 if bad else 0

@@ -1,0 +1,1 @@
+"""TEXT -> DOCUMENTS -> TOKENS -> BATCHES. Nothing here needs jax to be loaded."""

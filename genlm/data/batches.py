@@ -1,0 +1,116 @@
+"""BATCHES: a pure function of (seed, step).
+
+Before: rows. After: transformer.apply and the losses. A batch is a dict of arrays
+[B, T]:
+  tokens     int32   inputs; PAD where a row has nothing
+  targets    int32   the token after each input
+  weights    float32 1 where the target is to be learnt, 0 at PAD and between documents
+  segments   int32   1, 2, ... a document of the row; 0 at PAD
+  positions  int32   0, 1, ... within a document
+The position in the data is the step and nothing else: no reader has a state to save.
+"""
+
+from typing import Iterator
+
+import numpy as np
+
+from genlm.data.rows import Rows
+from genlm.data.shards import Tokens
+
+Batch = dict[str, np.ndarray]
+
+
+def gather(tokens: Tokens, rows: Rows, ids: np.ndarray, pad: int) -> Batch:
+    """The batch of rows `ids` [B]; an id past the last row is a row of PAD."""
+    B, T = len(ids), rows.length
+    ids = np.asarray(ids)
+    first, last = rows.starts[np.minimum(np.stack([ids, ids + 1]), len(rows))]
+    pieces = rows.pieces[_ranges(first, last - first)]
+    shard, start, length = pieces.T
+    number = _ranges(np.ones_like(first), last - first)  # 1, 2, ... in its row
+    row = np.repeat(np.arange(B), last - first)
+    before = np.cumsum(length) - length  # tokens in the pieces before this one
+    at = before - before[np.searchsorted(row, row)]  # ... of the same row
+    to = np.repeat(row, length), _ranges(at, length)
+
+    slots_BT = np.full((B, T + 1), pad, np.int32)
+    segments_BT = np.zeros((B, T + 1), np.int32)
+    positions_BT = np.zeros((B, T + 1), np.int32)
+    slots_BT[to] = _read(tokens, np.repeat(shard, length), _ranges(start, length))
+    segments_BT[to] = np.repeat(number, length)
+    positions_BT[to] = _ranges(np.zeros_like(length), length)
+    same_BT = (segments_BT[:, 1:] == segments_BT[:, :-1]) & (segments_BT[:, 1:] > 0)
+    return {
+        "tokens": slots_BT[:, :-1],
+        "targets": slots_BT[:, 1:],
+        "weights": same_BT.astype(np.float32),
+        "segments": segments_BT[:, :-1],
+        "positions": positions_BT[:, :-1],
+    }
+
+
+def _ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """starts[0], starts[0] + 1, ... (lengths[0] of them), starts[1], ..."""
+    before = np.cumsum(lengths) - lengths
+    return np.arange(lengths.sum()) + np.repeat(starts - before, lengths)
+
+
+def _read(tokens: Tokens, shard: np.ndarray, offset: np.ndarray) -> np.ndarray:
+    out = np.empty(len(shard), np.int32)
+    for s in np.unique(shard):
+        out[shard == s] = tokens.shards[s][offset[shard == s]]
+    return out
+
+
+class TrainBatches:
+    """Batches of shuffled rows, epoch after epoch, for one process of several.
+
+    A global batch is `batch_size` rows; process i of n reads the i-th n-th of them.
+    """
+
+    def __init__(
+        self,
+        tokens: Tokens,
+        rows: Rows,
+        *,
+        batch_size: int,
+        seed: int,
+        pad: int,
+        process: int = 0,
+        num_processes: int = 1,
+    ):
+        import grain  # loads jax
+
+        share = batch_size // num_processes
+        mine = slice(process * share, (process + 1) * share)
+        ids = grain.MapDataset.range(len(rows)).shuffle(seed=seed).repeat()
+        self._batches = ids.batch(batch_size, drop_remainder=True).map(
+            lambda row_ids: gather(tokens, rows, row_ids[mine], pad)
+        )
+
+    def __getitem__(self, step: int) -> Batch:
+        """This process's part of the batch that step `step` trains on."""
+        return self._batches[step]
+
+    def since(self, step: int, *, num_threads: int = 2) -> Iterator[Batch]:
+        """The batches of `step`, `step` + 1, ..., read ahead by threads."""
+        import grain
+
+        options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=8)
+        return iter(self._batches[step:].to_iter_dataset(options))
+
+
+def valid_batches(
+    tokens: Tokens,
+    rows: Rows,
+    *,
+    batch_size: int,
+    pad: int,
+    process: int = 0,
+    num_processes: int = 1,
+) -> Iterator[Batch]:
+    """Every row once, in order; the last batch is filled with rows of PAD."""
+    share = batch_size // num_processes
+    for start in range(0, len(rows), batch_size):
+        first = start + process * share
+        yield gather(tokens, rows, np.arange(first, first + share), pad)

@@ -1,0 +1,69 @@
+"""THE EMBEDDED CORPUS: prose and docstrings that every Python installation carries.
+
+Read from the interpreter that runs, never copied: the language reference of
+`pydoc_data.topics`, and the docstrings of the standard library. Licence: PSF-2.0
+(https://docs.python.org/3/license.html). It differs a little between Python versions.
+"""
+
+import ast
+from pathlib import Path
+import sysconfig
+from typing import Iterator
+
+from genlm.data.sources import Document
+from genlm.data.sources import of_text
+
+LICENCE = "PSF-2.0 (Python Software Foundation)"
+_SKIPPED = {"site-packages", "dist-packages", "test", "tests", "idle_test"}
+_SKIPPED |= {"pydoc_data", "__pycache__"}
+
+
+def read() -> Iterator[Document]:
+    """One document a topic of the language reference and a module's docstrings."""
+    from pydoc_data.topics import topics
+
+    for name in sorted(topics):
+        yield of_text(f"topic {name}", topics[name])
+    for path in modules():
+        if text := docstrings(path.read_text("utf-8", errors="replace")):
+            yield of_text(f"module {path.name}", text)
+
+
+def modules() -> list[Path]:
+    """Source files of the standard library, without its tests, in a fixed order."""
+    library = Path(sysconfig.get_paths()["stdlib"])
+    return sorted(
+        path
+        for path in library.rglob("*.py")
+        if not _SKIPPED & set(path.relative_to(library).parts)
+    )
+
+
+def docstrings(source: str) -> str:
+    """The docstrings of a module, its classes and functions, in order of the source.
+
+    Each but the module's own is headed by its name, as documentation would head it.
+    """
+    try:
+        module = ast.parse(source)
+    except (SyntaxError, ValueError):
+        return ""
+    return "\n\n".join(_docstrings(module, ""))
+
+
+def _docstrings(node: ast.AST, prefix: str) -> Iterator[str]:
+    if isinstance(node, ast.Module) and (text := ast.get_docstring(node)):
+        yield text
+    for child in ast.iter_child_nodes(node):
+        if not isinstance(child, (ast.ClassDef, ast.FunctionDef)):
+            continue
+        name = prefix + child.name
+        if text := ast.get_docstring(child):
+            yield f"{_heading(child, name)}\n{text}"
+        yield from _docstrings(child, name + ".")
+
+
+def _heading(node: ast.ClassDef | ast.FunctionDef, name: str) -> str:
+    if isinstance(node, ast.ClassDef):
+        return f"class {name}"
+    return f"{name}({ast.unparse(node.args)})"

@@ -1,0 +1,83 @@
+"""THE ROW INDEX: which pieces of which documents stand in which row.
+
+Before: shards. After: batches. A row holds `length` predictions, so `length` + 1
+token slots. A longer document is cut into pieces that overlap by one token, so that
+every token but BOS is predicted exactly once; short documents and last pieces are
+packed by best fit, longest first (Ding et al. 2024, https://arxiv.org/abs/2404.10830):
+no row cuts a document that would have fitted whole.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Rows(NamedTuple):
+    """Row r holds pieces[starts[r]:starts[r + 1]]."""
+
+    pieces: np.ndarray  # [pieces, 3] int64: shard, first token, length
+    starts: np.ndarray  # [rows + 1] int64
+    length: int  # predictions a row
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+
+def index(documents: np.ndarray, length: int) -> Rows:
+    """Pack documents [documents, 3] (shard, first token, length) into rows."""
+    pieces = _cut(documents, length)
+    order = np.argsort(-pieces[:, 2], kind="stable")
+    row_of = _best_fit(pieces[order, 2], length + 1)
+    by_row = np.argsort(row_of, kind="stable")
+    counts = np.bincount(row_of, minlength=1 if len(row_of) else 0)
+    starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    return Rows(pieces[order][by_row], starts, length)
+
+
+def _cut(documents: np.ndarray, length: int) -> np.ndarray:
+    """Pieces of at most `length` + 1 tokens; a document's neighbours share one."""
+    counts = np.maximum(1, -(-(documents[:, 2] - 1) // length))
+    which = np.repeat(np.arange(len(documents)), counts)
+    first = np.concatenate([[0], np.cumsum(counts)])[:-1]
+    offset = (np.arange(len(which)) - first[which]) * length
+    shard, start, size = documents[which].T
+    return np.stack([shard, start + offset, np.minimum(size - offset, length + 1)], 1)
+
+
+def _best_fit(lengths: np.ndarray, capacity: int) -> np.ndarray:
+    """Row [pieces] of each piece: the fullest open row that still takes it.
+
+    `open_rows[s]` are the rows with s slots left; a bit set of the sizes s in use
+    finds the smallest that fits in one step.
+    """
+    row_of = np.empty(len(lengths), np.int64)
+    open_rows: list[list[int]] = [[] for _ in range(capacity + 1)]
+    in_use, num_rows = 0, 0
+    for i, length in enumerate(lengths.tolist()):
+        fitting = in_use >> length
+        if fitting:
+            left = length + (fitting & -fitting).bit_length() - 1
+            row = open_rows[left].pop()
+            if not open_rows[left]:
+                in_use &= ~(1 << left)
+        else:
+            left, row = capacity, num_rows
+            num_rows += 1
+        left -= length
+        if left:
+            open_rows[left].append(row)
+            in_use |= 1 << left
+        row_of[i] = row
+    return row_of
+
+
+def save(rows: Rows, folder: Path) -> None:
+    np.save(folder / "pieces.npy", rows.pieces)
+    np.save(folder / "rows.npy", np.append(rows.starts, rows.length))
+
+
+def load(folder: Path) -> Rows:
+    starts = np.load(folder / "rows.npy")
+    pieces = np.load(folder / "pieces.npy", mmap_mode="r")
+    return Rows(pieces, starts[:-1], int(starts[-1]))

@@ -1,0 +1,171 @@
+"""SOURCES: files on disk, or the embedded corpus -> documents, in order.
+
+Before: paths from a config. After: clean. A document is a sequence of text parts that
+can be read again and again; a file larger than PART_BYTES is one document of several
+parts, cut after a newline, so that memory stays bounded whatever the file's size.
+"""
+
+import codecs
+import dataclasses
+import glob
+import itertools
+import json
+from pathlib import Path
+from typing import Callable, Iterable, Iterator
+
+from genlm.errors import UserError
+
+EMBEDDED = "embedded:python"
+PART_BYTES = 4 << 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Document:
+    """A text and where it came from; `parts()` yields its text in order, each time."""
+
+    source: str
+    parts: Callable[[], Iterator[str]]
+
+
+def of_text(source: str, text: str) -> Document:
+    """A document of one part."""
+    return Document(source, lambda: iter((text,)))
+
+
+def resolve(paths: str) -> list[Path]:
+    """The files that comma-separated paths and globs name, in order, each once.
+
+    Raises:
+      UserError: one that names nothing, a folder, or an empty file.
+    """
+    found: dict[Path, None] = {}
+    for pattern in filter(None, (p.strip() for p in paths.split(","))):
+        names = sorted(glob.glob(pattern, recursive=True))
+        if Path(pattern).exists() and pattern not in names:
+            names = [pattern]  # a real name with brackets in it
+        if not names:
+            raise UserError(f"data.paths: nothing at {pattern}")
+        found.update((Path(n), None) for n in names if not Path(n).is_dir())
+        if all(Path(n).is_dir() for n in names):
+            raise UserError(f"data.paths: {pattern} is a folder; write {pattern}/*.txt")
+    if not found:
+        raise UserError(f"data.paths is empty; name files, or {EMBEDDED}")
+    for path in found:
+        if path.stat().st_size == 0:
+            raise UserError(f"data.paths: {path} is empty")
+    return list(found)
+
+
+def read(paths: str, document: str) -> Iterator[Document]:
+    """Documents of `paths` (or of the embedded corpus), in a fixed order.
+
+    Args:
+      document: what one is: 'file', 'line', 'blank_line' (text between blank lines),
+        or the name of a field of JSON lines.
+    """
+    if paths == EMBEDDED:
+        from genlm.data import embedded
+
+        yield from embedded.read()
+        return
+    for path in resolve(paths):
+        if path.suffix == ".jsonl" and document in ("file", "blank_line"):
+            fields = ", ".join(_first_fields(path)) or "its text"
+            raise UserError(
+                f"{path} is JSON lines: set data.document to a field ({fields})"
+            )
+        if document == "file":
+            yield _file(path)
+        elif document == "line":
+            yield from _texts(path, _lines(path))
+        elif document == "blank_line":
+            yield from _texts(path, _paragraphs(_lines(path)))
+        else:
+            yield from _texts(path, _fields(path, document))
+
+
+def _file(path: Path) -> Document:
+    return Document(str(path), lambda: parts(path))
+
+
+def _texts(path: Path, texts: Iterable[str]) -> Iterator[Document]:
+    for number, text in enumerate(texts, 1):
+        if text.strip():
+            yield of_text(f"{path}#{number}", text)
+
+
+def parts(path: Path) -> Iterator[str]:
+    """The text of a file in parts of at most about PART_BYTES, cut after a newline.
+
+    Raises:
+      UserError: the file cannot be read, or is not UTF-8 text (says at which byte).
+    """
+    decode = codecs.getincrementaldecoder("utf-8-sig")()
+    offset, rest, block = 0, "", b""
+    try:
+        with open(path, "rb") as file:
+            while block := file.read(PART_BYTES):
+                if b"\0" in block:
+                    where = offset + block.index(b"\0")
+                    raise UserError(f"{path} is not text: NUL at byte {where}")
+                text = rest + decode.decode(block)
+                offset += len(block)
+                cut = text.rfind("\n") + 1 or len(text)
+                rest = text[cut:]
+                yield text[:cut]
+            if rest := rest + decode.decode(b"", final=True):
+                yield rest
+    except UnicodeDecodeError as error:
+        where = offset + error.start - (len(error.object) - len(block))
+        raise UserError(
+            f"{path} is not UTF-8: bad byte at {where};"
+            " convert it, for example with iconv -f latin1 -t utf-8"
+        ) from error
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _lines(path: Path) -> Iterator[str]:
+    """Lines without their end, across parts."""
+    rest = ""
+    for part in parts(path):
+        *lines, rest = (rest + part).split("\n")  # splitlines would also cut at U+2028
+        yield from (line.removesuffix("\r") for line in lines)
+    if rest:
+        yield rest
+
+
+def _paragraphs(lines: Iterable[str]) -> Iterator[str]:
+    for filled, group in itertools.groupby(lines, lambda n: bool(n.strip())):
+        if filled:
+            yield "\n".join(group)
+
+
+def _fields(path: Path, field: str) -> Iterator[str]:
+    for number, line in enumerate(_lines(path), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise UserError(f"{path} line {number}: not JSON ({error})") from error
+        if not isinstance(row, dict) or not isinstance(row.get(field), str):
+            has = ", ".join(_text_fields(row)) or "none"
+            raise UserError(
+                f"{path} line {number}: no text field {field!r}; text fields: {has};"
+                " data.document is file, line, blank_line or such a field"
+            )
+        yield row[field]
+
+
+def _text_fields(row: object) -> list[str]:
+    if not isinstance(row, dict):
+        return []
+    return [k for k, v in row.items() if isinstance(v, str)]
+
+
+def _first_fields(path: Path) -> list[str]:
+    try:
+        return _text_fields(json.loads(next(_lines(path))))
+    except (ValueError, StopIteration):
+        return []

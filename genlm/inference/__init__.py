@@ -1,0 +1,1 @@
+"""TOKENS -> MORE TOKENS. This room knows token ids only."""

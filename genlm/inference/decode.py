@@ -1,0 +1,161 @@
+"""DECODING: prompts of ids -> answers of ids, token by token until STOP.
+
+Before: prompts. After: tokenizer.decode. Prompts are padded on the left to one length
+and read at once (prefill); then a compiled loop draws a token a turn until every row
+has met a STOP or the room is used up.
+"""
+
+import functools
+from typing import Any, NamedTuple, Sequence
+
+from flax import struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from genlm.errors import UserError
+from genlm.inference.sampling import sample
+from genlm.inference.sampling import SamplingConfig
+from genlm.model import transformer
+from genlm.model.cache import Cache
+from genlm.model.transformer import TransformerConfig
+
+
+class Answer(NamedTuple):
+    """What one prompt was answered: ids without STOP, a log-probability each (STOP's
+    is the last where there is one), and why it ended: 'stop' or 'length'."""
+
+    tokens: list[int]
+    logprobs: list[float]
+    stop_reason: str
+
+
+@struct.dataclass
+class DecodeState:
+    """What the loop carries. M is the most tokens an answer may have."""
+
+    turn: jax.Array  # scalar int32: tokens drawn so far
+    tokens_BM: jax.Array
+    logprobs_BM: jax.Array
+    lengths_B: jax.Array  # tokens of each answer, STOP counted
+    done_B: jax.Array
+    logits_BV: jax.Array
+    cache: Cache
+
+
+def generate(
+    params: Any,
+    config: TransformerConfig,
+    prompts: Sequence[Sequence[int]],
+    *,
+    max_tokens: int,
+    stop_ids: Sequence[int],
+    pad: int,
+    sampling: SamplingConfig = SamplingConfig(),
+    seed: int = 0,
+) -> list[Answer]:
+    """An answer for each prompt; it depends on the seed and the prompt's own place in
+    the list, not on the other prompts.
+
+    Raises:
+      UserError: a prompt is empty, or max_tokens is not positive.
+    """
+    if max_tokens < 1:
+        raise UserError(f"max_tokens {max_tokens} is not positive")
+    if any(len(p) == 0 for p in prompts):
+        raise UserError("a prompt is empty")
+    batch = pad_left(prompts, pad)
+    keys = jax.vmap(functools.partial(jax.random.fold_in, jax.random.PRNGKey(seed)))(
+        jnp.arange(len(prompts))
+    )
+    state = _decode(
+        params, batch, keys, jnp.asarray(stop_ids), config, sampling, max_tokens
+    )
+    tokens, logprobs, lengths = jax.device_get(
+        (state.tokens_BM, state.logprobs_BM, state.lengths_B)
+    )
+    stops = set(stop_ids)
+    answers = []
+    for row, scores, length in zip(tokens, logprobs, lengths):
+        ids = row[:length].tolist()
+        stopped = bool(ids) and ids[-1] in stops
+        answers.append(
+            Answer(
+                ids[:-1] if stopped else ids,
+                scores[:length].tolist(),
+                "stop" if stopped else "length",
+            )
+        )
+    return answers
+
+
+def pad_left(prompts: Sequence[Sequence[int]], pad: int) -> dict[str, np.ndarray]:
+    """tokens, segments and positions [B, T] of prompts; T is a power of two from 16 up,
+    so that few lengths are compiled."""
+    longest = max(len(p) for p in prompts)
+    T = max(16, 1 << (longest - 1).bit_length())
+    tokens = np.full((len(prompts), T), pad, np.int32)
+    segments = np.zeros_like(tokens)
+    positions = np.zeros_like(tokens)
+    for row, prompt in enumerate(prompts):
+        n = len(prompt)
+        tokens[row, T - n :] = prompt
+        segments[row, T - n :] = 1
+        positions[row, T - n :] = np.arange(n)
+    return {"tokens": tokens, "segments": segments, "positions": positions}
+
+
+def prefill(
+    params: Any, batch: dict[str, jax.Array], config: TransformerConfig, slots: int
+) -> tuple[jax.Array, Cache]:
+    """Logits_BV after each prompt, and the cache [slots] that holds it."""
+    cache = transformer.empty_cache(config, batch["tokens"].shape[0], slots)
+    hidden_BTD, _, filled = transformer.apply(params, batch, config, cache=cache)
+    assert filled is not None
+    logits_BV = transformer.unembed(params, hidden_BTD[:, -1], config.dtype)
+    return logits_BV, filled
+
+
+@functools.partial(jax.jit, static_argnames=("config", "sampling", "max_tokens"))
+def _decode(params, batch, keys_B, stop_ids, config, sampling, max_tokens):
+    B, T = batch["tokens"].shape
+    logits_BV, cache = prefill(params, batch, config, T + max_tokens)
+    state = DecodeState(
+        turn=jnp.zeros((), jnp.int32),
+        tokens_BM=jnp.zeros((B, max_tokens), jnp.int32),
+        logprobs_BM=jnp.zeros((B, max_tokens), jnp.float32),
+        lengths_B=jnp.zeros(B, jnp.int32),
+        done_B=jnp.zeros(B, bool),
+        logits_BV=logits_BV,
+        cache=cache,
+    )
+    next_B = batch["positions"][:, -1] + 1
+
+    def going(state):
+        return (state.turn < max_tokens) & ~jnp.all(state.done_B)
+
+    def turn(state):
+        keys = jax.vmap(jax.random.fold_in, (0, None))(keys_B, state.turn)
+        ids_B, logprobs_B = sample(state.logits_BV, keys, sampling)
+        lengths_B = state.lengths_B + ~state.done_B
+        done_B = state.done_B | jnp.isin(ids_B, stop_ids)
+        column = {
+            "tokens": ids_B[:, None],
+            "segments": jnp.ones((B, 1), jnp.int32),
+            "positions": (next_B + state.turn)[:, None],
+        }
+        hidden_BTD, _, cache = transformer.apply(
+            params, column, config, cache=state.cache
+        )
+        assert cache is not None
+        return DecodeState(
+            turn=state.turn + 1,
+            tokens_BM=state.tokens_BM.at[:, state.turn].set(ids_B),
+            logprobs_BM=state.logprobs_BM.at[:, state.turn].set(logprobs_B),
+            lengths_B=lengths_B,
+            done_B=done_B,
+            logits_BV=transformer.unembed(params, hidden_BTD[:, 0], config.dtype),
+            cache=cache,
+        )
+
+    return jax.lax.while_loop(going, turn, state)

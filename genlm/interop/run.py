@@ -1,0 +1,91 @@
+"""A RUN OPENED AS A MODEL: from its directory alone, with no config file at hand."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+from genlm import tokenizer as tokenizers
+from genlm.errors import UserError
+from genlm.model import transformer
+from genlm.model.transformer import TransformerConfig
+from genlm.parallel import mesh as meshes
+from genlm.parallel import sharding
+from genlm.parallel import specs
+from genlm.runs import checkpoint
+from genlm.runs import directory
+from genlm.tokenizer.base import Tokenizer
+
+
+class Opened(NamedTuple):
+    """A trained model: what `decode.generate` needs, and the step it is from."""
+
+    params: Any
+    config: TransformerConfig
+    tokenizer: Tokenizer
+    step: int
+
+
+def save_model(workdir: Path, config: TransformerConfig, tokenizer: Tokenizer) -> None:
+    """Write what `open_run` needs beside the checkpoints."""
+    (workdir / "tokenizer").mkdir(exist_ok=True)
+    tokenizer.save(workdir / "tokenizer")
+    directory.write_json(workdir / "model.json", dataclasses.asdict(config))
+
+
+def find(path: Path) -> Path:
+    """The run directory that holds a model: `path`, or the last such stage of a life.
+
+    Raises:
+      UserError: there is none.
+    """
+    if (path / "model.json").exists():
+        return path
+    if not path.is_dir():
+        raise UserError(f"no directory {path}")
+    life = path / "config.json"
+    stages = directory.read_json(life).get("stages", []) if life.exists() else []
+    for name in reversed(stages):
+        if (path / name / "model.json").exists():
+            return path / name
+    raise UserError(f"{path} holds no model: no model.json in it")
+
+
+def open_run(path: Path, which: str = "last") -> Opened:
+    """The model of a run directory.
+
+    Args:
+      which: 'last', 'best' (lowest validation loss) or a step.
+
+    Raises:
+      UserError: no such checkpoint, or none is whole.
+    """
+    workdir = find(path)
+    fields = directory.read_json(workdir / "model.json")
+    config = TransformerConfig(**fields)
+    step = _step(workdir, which)
+    param_specs = transformer.param_specs(config)
+    mesh = meshes.make(meshes.MeshConfig())
+    abstract = jax.tree.map(
+        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+        specs.shapes(param_specs),
+        sharding.of_specs(param_specs, mesh),
+    )
+    params = checkpoint.restore(workdir, step, {"params": abstract})["params"]
+    return Opened(params, config, tokenizers.load(workdir / "tokenizer"), step)
+
+
+def _step(workdir: Path, which: str) -> int:
+    have = checkpoint.steps(workdir)
+    if which in ("last", "best"):
+        find = checkpoint.newest if which == "last" else checkpoint.best
+        step = find(workdir)
+        if step is None:
+            raise UserError(f"{workdir} has no whole checkpoint ({which})")
+        return step
+    if not which.isdigit() or int(which) not in have:
+        raise UserError(f"{workdir} has no checkpoint {which!r}; steps: {have}")
+    if wrong := checkpoint.faults(workdir, int(which)):
+        raise UserError(f"checkpoint {which} is damaged: {wrong[0]}")
+    return int(which)

@@ -1,0 +1,1 @@
+"""TOKENS -> HIDDEN -> LOGITS."""

@@ -1,0 +1,53 @@
+"""LAYERS: the products, norms and activations that every block is made of.
+
+Weights are float32 and cast to the compute type at use; sums are float32.
+"""
+
+import jax
+import jax.numpy as jnp
+
+ACTIVATIONS = ("swiglu", "geglu", "gelu", "relu2")
+GATED = ("swiglu", "geglu")
+
+
+def dense(equation: str, x: jax.Array, w: jax.Array, dtype: str) -> jax.Array:
+    """einsum(equation, x, w): operands in `dtype`, sums in float32, result in `dtype`.
+
+    A `dtype` of 'bfloat16' still returns float32 on a CPU, where writing bfloat16
+    costs more than it saves.
+    """
+    out = jnp.einsum(
+        equation, x.astype(dtype), w.astype(dtype), preferred_element_type=jnp.float32
+    )
+    return out if jax.default_backend() == "cpu" else out.astype(dtype)
+
+
+def rms_norm(x: jax.Array, scale_D: jax.Array, eps: float) -> jax.Array:
+    """x / rms(x) * scale over the last dim, computed in float32.
+
+    https://arxiv.org/abs/1910.07467
+    """
+    x32 = x.astype(jnp.float32)
+    rms = jax.lax.rsqrt(jnp.mean(jnp.square(x32), axis=-1, keepdims=True) + eps)
+    return (x32 * rms * scale_D).astype(x.dtype)
+
+
+def activate(x: jax.Array, gate: jax.Array | None, activation: str) -> jax.Array:
+    """The non-linearity of an mlp; gated ones (arXiv:2002.05202) use `gate` as well.
+
+    'relu2' is max(x, 0)² (arXiv:2109.08668); 'gelu' its tanh form (arXiv:1606.08415).
+    """
+    if activation == "gelu":
+        return jax.nn.gelu(x)
+    if activation == "relu2":
+        return jnp.square(jax.nn.relu(x))
+    assert gate is not None and activation in GATED, activation
+    return x * (jax.nn.silu(gate) if activation == "swiglu" else jax.nn.gelu(gate))
+
+
+def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
+    """x with a share `rate` of it zeroed and the rest scaled up; x if no key."""
+    if rate == 0.0 or key is None:
+        return x
+    keep = jax.random.bernoulli(key, 1.0 - rate, x.shape)
+    return jnp.where(keep, x / (1.0 - rate), 0).astype(x.dtype)

@@ -1,0 +1,101 @@
+"""EVALUATE: a trained run beside what any model must beat, and what it writes.
+
+Writes results.json: bits a byte of the held-out text for the model and for each
+baseline, all on the same bytes, and samples.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+import numpy as np
+
+from genlm import config as configs
+from genlm.evaluate import baselines
+from genlm.interop.run import find
+from genlm.interop.run import open_run
+from genlm.parallel import hosts
+from genlm.parallel import mesh as meshes
+from genlm.runs import directory
+from genlm.runs import lineage
+from genlm.runs.progress import track
+from genlm.stages import rerun
+from genlm.stages.pretrain import EvalConfig
+from genlm.stages.pretrain import make_validation
+from genlm.stages.pretrain import Prepared
+from genlm.stages.pretrain import write
+
+
+def run(config: ConfigDict, workdir: Path) -> None:
+    """Measure the run `config.source`; write workdir/results.json."""
+    evaluation = configs.to_dataclass(EvalConfig, config.eval)
+    source = find(Path(config.source))
+    prepared = Prepared(Path(config.data.prepared))
+    inputs = {
+        str(source): {"sha256": lineage.digest(lineage.read(source)["outputs"])},
+        **prepared.inputs,
+    }
+    if rerun.is_finished(config, workdir, inputs):
+        _show(directory.read_json(workdir / "results.json"))
+        return
+    hosts.setup()
+    directory.create(workdir)
+    params, model, tokenizer, step = open_run(source, config.checkpoint)
+    mesh = meshes.make(meshes.MeshConfig())
+    with jax.set_mesh(mesh):
+        validate = make_validation(prepared, model, evaluation.batch_size, mesh)
+        bits = {f"this model, step {step}": validate(params)["valid_bits_per_byte"]}
+    bits |= _baselines(prepared, config.order)
+    samples = write(params, model, tokenizer, evaluation, config.seed)
+    results = {"bits_per_byte": bits, "samples": samples}
+    directory.write_json(workdir / "results.json", results)
+    rerun.save_config(config, workdir)
+    lineage.write(workdir, inputs, lineage.of_outputs(workdir, ["results.json"]))
+    _show(results)
+
+
+def _baselines(prepared: Prepared, order: int) -> dict[str, float]:
+    """Bits a byte of each baseline, trained on the same documents."""
+    tokenizer = prepared.tokenizer
+    own = {split: _documents(prepared, split) for split in ("train", "valid")}
+    text = {s: [tokenizer.decode(d) for d in docs] for s, docs in own.items()}
+    num_bytes = sum(map(len, text["valid"]))
+    stop = np.asarray([256])
+    as_bytes = {
+        s: [np.append(np.frombuffer(t, np.uint8), stop) for t in texts]
+        for s, texts in text.items()
+    }
+    ngrams = {"byte": (as_bytes, 257), "token": (own, tokenizer.vocab_size)}
+    bits = {"xz given the training text": _xz(text) / num_bytes}
+    for name, (documents, vocab_size) in track(
+        ngrams.items(), "baselines", 2, "models"
+    ):
+        model = baselines.KneserNey(documents["train"], vocab_size, order)
+        title = f"{name} {order}-gram, Kneser-Ney"
+        bits[title] = model.bits(documents["valid"]) / num_bytes
+    return bits
+
+
+def _xz(text: dict[str, list[bytes]]) -> float:
+    return baselines.xz_bits(b"\n".join(text["train"]), b"\n".join(text["valid"]))
+
+
+def _documents(prepared: Prepared, split: str) -> list[np.ndarray]:
+    """Ids of every document, without BOS, with STOP."""
+    tokens, _ = prepared.split(split)
+    return [
+        np.asarray(tokens.shards[shard][start + 1 : start + length], np.int64)
+        for shard, start, length in tokens.documents
+    ]
+
+
+def _show(results: dict[str, Any]) -> None:
+    print("held-out bits a byte (lower is better):")
+    for name, bits in sorted(results["bits_per_byte"].items(), key=lambda kv: kv[1]):
+        print(f"  {bits:.3f}  {name}")
+    for sample in results["samples"]:
+        print(
+            f"\n--- {sample['prompt']!r} goes on:\n{sample['prompt']}{sample['text']}"
+        )
+    print(flush=True)

@@ -1,0 +1,172 @@
+"""PREPARE: raw text -> a tokenizer, token shards and row indexes.
+
+Two readings, so that memory stays bounded: the first hashes every cleaned document
+(for exact deduplication and the split) and draws the tokenizer's training sample; the
+second writes tokens. The folder is filled beside its place and renamed into it, so
+that half a corpus is never taken for whole.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Any, Iterator
+
+from ml_collections import ConfigDict
+
+from genlm import config as configs
+from genlm.data import clean
+from genlm.data import embedded
+from genlm.data import rows
+from genlm.data import shards
+from genlm.data import sources
+from genlm.data.survey import Survey
+from genlm.errors import UserError
+from genlm.runs import directory
+from genlm.runs import lineage
+from genlm.runs.progress import track
+from genlm.stages import rerun
+from genlm.tokenizer.base import Tokenizer
+from genlm.tokenizer.byte import ByteTokenizer
+
+TOKENS = "tokens"  # the folder of the result, within the run
+SPLITS = ("train", "valid")
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """What to read and how to cut it; see data.sources for `document`."""
+
+    paths: str
+    document: str
+    clean: bool
+    dedup: bool
+    valid_fraction: float
+    row_length: int
+    prepared: str = ""  # read by later stages: a finished prepare run to use instead
+
+    def __post_init__(self) -> None:
+        if not 0 < self.valid_fraction < 1:
+            raise UserError("data.valid_fraction is not between 0 and 1")
+        if self.row_length < 1:
+            raise UserError("data.row_length is not positive")
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenizerConfig:
+    """kind: 'byte', 'bpe' or 'unigram' (the last two learnt from a sample)."""
+
+    kind: str
+    vocab_size: int  # of 'bpe' and 'unigram'
+    sample_bytes: int  # about as much text is learnt from
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("byte", "bpe", "unigram"):
+            raise UserError(f"tokenizer.kind {self.kind!r}: byte, bpe or unigram")
+
+
+def run(config: ConfigDict, workdir: Path) -> None:
+    """Write workdir/tokens/{tokenizer, train, valid, summary.json} and its lineage."""
+    data = configs.to_dataclass(DataConfig, config.data)
+    tokenizer_config = configs.to_dataclass(TokenizerConfig, config.tokenizer)
+    own = ConfigDict({k: config[k] for k in ("seed", "data", "tokenizer")})
+    own.stage = "prepare"
+    inputs = lineage.of_inputs(_files(data), lineage.read(workdir).get("inputs", {}))
+    if rerun.is_finished(own, workdir, inputs):
+        return
+    sampled = 0 if tokenizer_config.kind == "byte" else tokenizer_config.sample_bytes
+    survey = Survey.of(
+        (document for _, document in _documents(data, "read")),
+        total_bytes=0 if data.paths == sources.EMBEDDED else _size(inputs),
+        sample_bytes=sampled,
+        dedup=data.dedup,
+        valid_fraction=data.valid_fraction,
+    )
+    tokenizer = _tokenizer(tokenizer_config, survey, config.seed)
+    directory.create(workdir)
+    try:
+        partial = directory.replace_folder(workdir / TOKENS)
+        (partial / "tokenizer").mkdir()
+        tokenizer.save(partial / "tokenizer")
+        summary = _write(data, survey, tokenizer, partial)
+        directory.write_json(partial / "summary.json", summary)
+        directory.commit_folder(partial, workdir / TOKENS)
+    except OSError as error:
+        raise UserError(f"cannot write {workdir}: {error.strerror}") from error
+    rerun.save_config(own, workdir)
+    lineage.write(workdir, inputs, lineage.of_outputs(workdir, [TOKENS]))
+    print(_describe(summary), flush=True)
+
+
+def _files(data: DataConfig) -> list[Path]:
+    if data.paths == sources.EMBEDDED:
+        return embedded.modules()
+    return sources.resolve(data.paths)
+
+
+def _size(inputs: dict[str, Any]) -> int:
+    return sum(entry["bytes"] for entry in inputs.values())
+
+
+def _documents(data: DataConfig, title: str) -> Iterator[tuple[int, sources.Document]]:
+    documents = sources.read(data.paths, data.document)
+    for number, document in enumerate(track(documents, title, None, "documents")):
+        yield number, clean.clean_document(document) if data.clean else document
+
+
+def _tokenizer(config: TokenizerConfig, survey: Survey, seed: int) -> Tokenizer:
+    if config.kind == "byte":
+        return ByteTokenizer()
+    from genlm.tokenizer import sentence_piece
+
+    return sentence_piece.train(
+        survey.sample, vocab_size=config.vocab_size, algorithm=config.kind, seed=seed
+    )
+
+
+def _write(
+    data: DataConfig, survey: Survey, tokenizer: Tokenizer, folder: Path
+) -> dict[str, Any]:
+    """Write shards and row indexes of both splits; returns the summary."""
+    writers = {s: shards.Writer(folder / s, tokenizer.vocab_size) for s in SPLITS}
+    bos, stop = tokenizer.special.bos, tokenizer.special.stop
+    for number, document in _documents(data, "tokenize"):
+        opened: set[str] = set()
+        for split, text in survey.split(number, document.parts()):
+            writer = writers[split]
+            if split not in opened:
+                opened.add(split)
+                writer.begin(bos)
+            raw = text.encode("utf-8", "surrogatepass")
+            writer.append(tokenizer.encode(raw), len(raw))
+        for split in opened:
+            writers[split].end(stop)
+    indexes = {split: writer.close() for split, writer in writers.items()}
+    if indexes["train"]["tokens"] <= data.row_length:
+        raise UserError(
+            f"data.paths: the training text has {indexes['train']['tokens']} tokens,"
+            f" less than one row; set data.row_length below {data.row_length}"
+        )
+    for split, index in indexes.items():
+        documents = shards.Tokens(folder / split).documents
+        packed = rows.index(documents, data.row_length)
+        rows.save(packed, folder / split)
+        index["rows"] = len(packed)
+    return {
+        "source": data.paths,
+        "licence": embedded.LICENCE if data.paths == sources.EMBEDDED else "",
+        "duplicates": survey.duplicates,
+        "vocab_size": tokenizer.vocab_size,
+        "row_length": data.row_length,
+        **indexes,
+    }
+
+
+def _describe(summary: dict[str, Any]) -> str:
+    lines = [f"{summary['source']}: {summary['duplicates']} duplicates left out"]
+    for split in SPLITS:
+        n = summary[split]
+        each = n["bytes"] / n["tokens"]
+        lines.append(
+            f"  {split}: {n['documents']:,} documents, {n['bytes']:,} bytes,"
+            f" {n['tokens']:,} tokens ({each:.2f} bytes each), {n['rows']:,} rows"
+        )
+    return "\n".join(lines)

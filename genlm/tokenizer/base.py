@@ -1,0 +1,29 @@
+"""THE TOKENIZER PROTOCOL: bytes <-> ids.
+
+Before: cleaned text. After: token shards, prompts and answers. `encode` is the
+untrusted mode: whatever the text says, no control token comes out of it. Control
+tokens are put in by their ids (`special`), by code that knows why.
+"""
+
+from pathlib import Path
+from typing import Iterable, Protocol
+
+import numpy as np
+
+from genlm.tokenizer.special import Special
+
+
+class Tokenizer(Protocol):
+    """What every tokenizer offers. decode(encode(x)) == x for any bytes x."""
+
+    vocab_size: int
+    special: Special
+
+    def encode(self, text: bytes) -> np.ndarray:
+        """Ids [length] (int32) of `text`, without control tokens."""
+
+    def decode(self, ids: Iterable[int]) -> bytes:
+        """The bytes that `ids` spell; control tokens spell nothing."""
+
+    def save(self, directory: Path) -> None:
+        """Write what `genlm.tokenizer.load` needs into `directory`."""

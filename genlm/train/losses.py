@@ -1,0 +1,91 @@
+"""LOSSES: sums over trained tokens, never averages.
+
+Before: transformer.apply. After: train.step. Each returns (sum, metrics of sums), and
+metrics['weight'] is what to divide by once all microbatches and devices are added up;
+averages of averages never occur. Everything here is float32.
+"""
+
+from typing import Any, Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+
+from genlm.model import transformer
+from genlm.model.transformer import TransformerConfig
+
+Batch = Mapping[str, jax.Array]
+Metrics = dict[str, jax.Array]
+# loss(params, frozen, batch, key) -> (sum, metrics of sums)
+Loss = Callable[[Any, Any, Batch, jax.Array | None], tuple[jax.Array, Metrics]]
+
+
+def make_next_token_loss(config: TransformerConfig, vocab_chunk: int = 0) -> Loss:
+    """Cross-entropy of the next token, in nats, weighted by batch['weights'].
+
+    Args:
+      vocab_chunk: vocabulary entries at a time; 0 for all at once. In chunks the
+        logits [B, T, V] are never whole in memory; they are computed twice.
+    """
+
+    def next_token_loss(params, frozen, batch, key):
+        del frozen
+        hidden_BTD, _, _ = transformer.apply(params, batch, config, key=key)
+        logprobs_BT = token_logprobs(
+            params, hidden_BTD, batch["targets"], config.dtype, vocab_chunk
+        )
+        loss = -jnp.sum(logprobs_BT * batch["weights"])
+        weight = jnp.sum(batch["weights"])
+        return loss, {"loss": loss, "weight": weight}
+
+    return next_token_loss
+
+
+def token_logprobs(
+    params: Any,
+    hidden_BTD: jax.Array,
+    targets_BT: jax.Array,
+    dtype: str,
+    vocab_chunk: int = 0,
+) -> jax.Array:
+    """log p(target) [B, T]: the logit of the target less the log-sum of all."""
+    if not vocab_chunk:
+        logits_BTV = transformer.unembed(params, hidden_BTD, dtype)
+        picked_BTV = jax.nn.one_hot(targets_BT, logits_BTV.shape[-1], dtype=bool)
+        target_BT = jnp.sum(jnp.where(picked_BTV, logits_BTV, 0.0), axis=-1)
+        return target_BT - jax.nn.logsumexp(logits_BTV, axis=-1)
+    w_VD = transformer.unembedding(params)
+    target_BTD = w_VD[targets_BT].astype(dtype)
+    target_BT = jnp.einsum(
+        "BTD,BTD->BT",
+        hidden_BTD.astype(dtype),
+        target_BTD,
+        preferred_element_type=jnp.float32,
+    )
+    return target_BT - _chunked_logsumexp(hidden_BTD, w_VD, dtype, vocab_chunk)
+
+
+def _chunked_logsumexp(hidden_BTD, w_VD, dtype, chunk: int) -> jax.Array:
+    """logsumexp of hidden wᵀ [B, T], `chunk` rows of w at a time.
+
+    The backward pass computes each chunk's logits again instead of keeping them.
+    """
+    V, D = w_VD.shape
+    num = -(-V // chunk)
+    padded_CVD = jnp.pad(w_VD, ((0, num * chunk - V), (0, 0))).reshape(num, chunk, D)
+    real_CV = (jnp.arange(num * chunk) < V).reshape(num, chunk)
+
+    @jax.checkpoint
+    def add(total_BT, piece):
+        w_vD, real_v = piece
+        logits_BTv = jnp.einsum(
+            "BTD,vD->BTv",
+            hidden_BTD.astype(dtype),
+            w_vD.astype(dtype),
+            preferred_element_type=jnp.float32,
+        )
+        logits_BTv = jnp.where(real_v, logits_BTv, -jnp.inf)
+        new = jax.nn.logsumexp(logits_BTv, axis=-1)
+        return jnp.logaddexp(total_BT, new), None
+
+    lowest_BT = jnp.full(hidden_BTD.shape[:2], jnp.finfo(jnp.float32).min)
+    return jax.lax.scan(add, lowest_BT, (padded_CVD, real_CV))[0]

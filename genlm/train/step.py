@@ -1,0 +1,87 @@
+"""THE TRAIN STEP: one pure function (state, batch, frozen) -> (state, metrics).
+
+Before: batches and a loss. After: the loop. Gradients of microbatches are added as
+sums and divided once by the trained weight of the whole batch, so that accumulation,
+like the mesh, changes nothing but memory.
+"""
+
+import dataclasses
+from typing import Any, Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from genlm.train.losses import Batch
+from genlm.train.losses import Loss
+from genlm.train.losses import Metrics
+from genlm.train.state import TrainState
+
+TrainStep = Callable[[TrainState, Batch, Any], tuple[TrainState, Metrics]]
+
+
+def make_train_step(
+    loss: Loss,
+    optimizer: optax.GradientTransformation,
+    schedule: optax.Schedule,
+    *,
+    num_microbatches: int = 1,
+) -> TrainStep:
+    """The step; jit it with the state donated.
+
+    Its metrics are float32 scalars: those of the loss a trained token, 'weight'
+    (trained tokens), 'trained_share' (of all token slots), 'gradient_norm' (before
+    clipping) and 'learning_rate'.
+    """
+
+    def train_step(state: TrainState, batch: Batch, frozen: Any = None):
+        key = jax.random.fold_in(state.key, state.step)
+        gradients, sums = _summed_gradients(
+            loss, state.params, frozen, batch, key, num_microbatches
+        )
+        weight = sums.pop("weight")
+        gradients = jax.tree.map(lambda g: g / weight, gradients)
+        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        metrics = {name: total / weight for name, total in sums.items()}
+        metrics |= {
+            "weight": weight,
+            "trained_share": weight / batch["weights"].size,
+            "gradient_norm": optax.global_norm(gradients),
+            "learning_rate": jnp.asarray(schedule(state.step), jnp.float32),
+        }
+        new = dataclasses.replace(
+            state,
+            step=state.step + 1,
+            params=optax.apply_updates(state.params, updates),
+            opt_state=opt_state,
+        )
+        return new, metrics
+
+    return train_step
+
+
+def _summed_gradients(loss, params, frozen, batch, key, num_microbatches: int):
+    """Gradients and metrics of the summed loss, over microbatches in turn."""
+    value_and_grad = jax.value_and_grad(loss, has_aux=True)
+    if num_microbatches == 1:
+        (_, sums), gradients = value_and_grad(params, frozen, batch, key)
+        return gradients, sums
+
+    def add(total, microbatch):
+        number, rows = microbatch
+        (_, sums), gradients = value_and_grad(
+            params, frozen, rows, jax.random.fold_in(key, number)
+        )
+        return jax.tree.map(jnp.add, total, (gradients, sums)), None
+
+    # rows are dealt out in turn, so that every device keeps a share of each microbatch
+    micro = jax.tree.map(
+        lambda x: x.reshape(-1, num_microbatches, *x.shape[1:]).swapaxes(0, 1), batch
+    )
+    shapes = jax.eval_shape(
+        value_and_grad, params, frozen, jax.tree.map(lambda x: x[0], micro), key
+    )
+    (_, sums), gradients = shapes
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (gradients, sums))
+    total, _ = jax.lax.scan(add, zeros, (jnp.arange(num_microbatches), micro))
+    return total

@@ -1,0 +1,13 @@
+"""The command, end to end, in processes of its own."""
+
+from tests.command import genlm
+
+
+def test_life_smoke_runs_goes_on_and_generates(tmp_path):
+    life = tmp_path / "life"
+    genlm("run", "experiments/life.py:smoke", "--workdir", life)
+    again = genlm("run", "experiments/life.py:smoke", "--workdir", life)
+    assert "finished at step 2" in again.stdout
+    out = genlm("generate", "--from", life, "--prompt", "The", "--max-tokens", "4")
+    assert out.stdout.startswith("The")
+    assert "as it was written" in genlm("verify", life).stdout

@@ -10,8 +10,7 @@ from pathlib import Path
 import sysconfig
 from typing import Iterator
 
-from genlm.data.sources import Document
-from genlm.data.sources import of_text
+from genlm.data.sources import Document, of_text
 
 LICENCE = "PSF-2.0 (Python Software Foundation)"
 _SKIPPED = {"site-packages", "dist-packages", "test", "tests", "idle_test"}

@@ -14,8 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from genlm.errors import UserError
-from genlm.inference.sampling import sample
-from genlm.inference.sampling import SamplingConfig
+from genlm.inference.sampling import SamplingConfig, sample
 from genlm.model import transformer
 from genlm.model.cache import Cache
 from genlm.model.transformer import TransformerConfig

@@ -11,10 +11,8 @@ from genlm.errors import UserError
 from genlm.model import transformer
 from genlm.model.transformer import TransformerConfig
 from genlm.parallel import mesh as meshes
-from genlm.parallel import sharding
-from genlm.parallel import specs
-from genlm.runs import checkpoint
-from genlm.runs import directory
+from genlm.parallel import sharding, specs
+from genlm.runs import checkpoint, directory
 from genlm.tokenizer.base import Tokenizer
 
 

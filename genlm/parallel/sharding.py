@@ -3,12 +3,9 @@
 from typing import Any
 
 import jax
-from jax.sharding import Mesh
-from jax.sharding import NamedSharding
-from jax.sharding import PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from genlm.parallel.specs import ParamSpec
-from genlm.parallel.specs import Specs
+from genlm.parallel.specs import ParamSpec, Specs
 
 RULES: dict[str, tuple[str, ...]] = {
     # activations

@@ -13,18 +13,14 @@ import numpy as np
 
 from genlm import config as configs
 from genlm.evaluate import baselines
-from genlm.interop.run import find
-from genlm.interop.run import open_run
+from genlm.interop.run import find, open_run
 from genlm.parallel import hosts
 from genlm.parallel import mesh as meshes
-from genlm.runs import directory
-from genlm.runs import lineage
+from genlm.runs import directory, lineage
 from genlm.runs.progress import track
 from genlm.stages import rerun
-from genlm.stages.pretrain import EvalConfig
-from genlm.stages.pretrain import make_validation
-from genlm.stages.pretrain import Prepared
-from genlm.stages.pretrain import write
+from genlm.stages.hooks import EvalConfig, make_validation, make_writer
+from genlm.stages.prepare import Prepared
 
 
 def run(config: ConfigDict, workdir: Path) -> None:
@@ -47,8 +43,8 @@ def run(config: ConfigDict, workdir: Path) -> None:
         validate = make_validation(prepared, model, evaluation.batch_size, mesh)
         bits = {f"this model, step {step}": validate(params)["valid_bits_per_byte"]}
     bits |= _baselines(prepared, config.order)
-    samples = write(params, model, tokenizer, evaluation, config.seed)
-    results = {"bits_per_byte": bits, "samples": samples}
+    write = make_writer(model, tokenizer, evaluation, config.seed)
+    results = {"bits_per_byte": bits, **write(params)}
     directory.write_json(workdir / "results.json", results)
     rerun.save_config(config, workdir)
     lineage.write(workdir, inputs, lineage.of_outputs(workdir, ["results.json"]))

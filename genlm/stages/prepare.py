@@ -13,15 +13,11 @@ from typing import Any, Iterator
 from ml_collections import ConfigDict
 
 from genlm import config as configs
-from genlm.data import clean
-from genlm.data import embedded
-from genlm.data import rows
-from genlm.data import shards
-from genlm.data import sources
+from genlm import tokenizer as tokenizers
+from genlm.data import clean, embedded, rows, shards, sources
 from genlm.data.survey import Survey
 from genlm.errors import UserError
-from genlm.runs import directory
-from genlm.runs import lineage
+from genlm.runs import directory, lineage
 from genlm.runs.progress import track
 from genlm.stages import rerun
 from genlm.tokenizer.base import Tokenizer
@@ -61,6 +57,23 @@ class TokenizerConfig:
     def __post_init__(self) -> None:
         if self.kind not in ("byte", "bpe", "unigram"):
             raise UserError(f"tokenizer.kind {self.kind!r}: byte, bpe or unigram")
+
+
+class Prepared:
+    """A finished prepare run, opened."""
+
+    def __init__(self, path: Path):
+        if not lineage.read(path).get("outputs"):
+            raise UserError(f"data.prepared: {path} is not a finished prepare run")
+        self.folder = path / TOKENS
+        self.tokenizer: Tokenizer = tokenizers.load(self.folder / "tokenizer")
+        self.summary = directory.read_json(self.folder / "summary.json")
+        self.inputs = {
+            str(path): {"sha256": lineage.digest(lineage.read(path)["outputs"])}
+        }
+
+    def split(self, name: str) -> tuple[shards.Tokens, rows.Rows]:
+        return shards.Tokens(self.folder / name), rows.load(self.folder / name)
 
 
 def run(config: ConfigDict, workdir: Path) -> None:

@@ -1,42 +1,34 @@
-"""PRETRAIN: prepared tokens -> a model that predicts the next one."""
+"""PRETRAIN: prepared tokens -> a model that predicts the next one.
 
-import collections
+Before: prepare (run first, in workdir/data, where config.data.prepared names none).
+After: evaluate, generate, fine-tuning. The run directory is described in
+runs.directory.
+"""
+
 import dataclasses
-import itertools
 from pathlib import Path
-from typing import Any, Callable, Iterator
+from typing import Any, Iterator, NamedTuple
 
 import jax
 from ml_collections import ConfigDict
 
 from genlm import config as configs
-from genlm import tokenizer as tokenizers
 from genlm.data import batches
-from genlm.data import rows
-from genlm.data import shards
 from genlm.errors import UserError
-from genlm.evaluate import perplexity
-from genlm.inference import decode
-from genlm.inference.sampling import SamplingConfig
 from genlm.interop import run as interop
 from genlm.model import transformer
 from genlm.model.transformer import TransformerConfig
 from genlm.parallel import hosts
 from genlm.parallel import mesh as meshes
-from genlm.parallel import sharding
-from genlm.parallel import specs
-from genlm.runs import checkpoint
-from genlm.runs import directory
-from genlm.runs import lineage
-from genlm.runs import metrics
-from genlm.stages import prepare
-from genlm.stages import rerun
-from genlm.tokenizer.base import Tokenizer
-from genlm.train import loop
-from genlm.train import losses
+from genlm.parallel import sharding, specs
+from genlm.runs import checkpoint, directory, lineage, metrics
+from genlm.stages import hooks, prepare, rerun
+from genlm.stages.prepare import Prepared
+from genlm.train import loop, losses
 from genlm.train import optimizer as optimizers
 from genlm.train import state as states
 from genlm.train import step
+from genlm.train.state import TrainState
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,19 +45,8 @@ class TrainConfig:
         for name in ("num_steps", "batch_size", "num_microbatches", "log_every"):
             if getattr(self, name) < 1:
                 raise UserError(f"train.{name} is not positive")
-
-
-@dataclasses.dataclass(frozen=True)
-class EvalConfig:
-    """What is measured and written on the way; intervals in steps, 0 for never."""
-
-    eval_every: int
-    batch_size: int
-    sample_every: int
-    prompts: tuple[str, ...]
-    max_tokens: int
-    temperature: float
-    top_p: float
+        if self.vocab_chunk < 0:
+            raise UserError("train.vocab_chunk is below 0")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,131 +62,91 @@ class CheckpointConfig:
             raise UserError("checkpoint.save_every and keep_last are at least 1")
 
 
-class Prepared:
-    """A finished prepare run, opened."""
+class Recipe(NamedTuple):
+    """The sections of a config that this stage reads, checked before any work."""
 
-    def __init__(self, path: Path):
-        if not lineage.read(path).get("outputs"):
-            raise UserError(f"data.prepared: {path} is not a finished prepare run")
-        self.folder = path / prepare.TOKENS
-        self.tokenizer: Tokenizer = tokenizers.load(self.folder / "tokenizer")
-        self.summary = directory.read_json(self.folder / "summary.json")
-        self.inputs = {
-            str(path): {"sha256": lineage.digest(lineage.read(path)["outputs"])}
-        }
+    seed: int
+    train: TrainConfig
+    evaluation: hooks.EvalConfig
+    saving: CheckpointConfig
+    optimizing: optimizers.OptimizerConfig
+    mesh: meshes.MeshConfig
 
-    def split(self, name: str) -> tuple[shards.Tokens, rows.Rows]:
-        return shards.Tokens(self.folder / name), rows.load(self.folder / name)
+
+def read(config: ConfigDict) -> Recipe:
+    """The recipe of a config; a wrong value is an error now, not after an hour."""
+    configs.to_dataclass(TransformerConfig, config.model, vocab_size=1, max_length=1)
+    return Recipe(
+        config.seed,
+        configs.to_dataclass(TrainConfig, config.train),
+        configs.to_dataclass(hooks.EvalConfig, config.eval),
+        configs.to_dataclass(CheckpointConfig, config.checkpoint),
+        configs.to_dataclass(optimizers.OptimizerConfig, config.optimizer),
+        configs.to_dataclass(meshes.MeshConfig, config.parallel),
+    )
 
 
 def run(config: ConfigDict, workdir: Path) -> None:
     """Train in `workdir`, from its newest checkpoint if it has one."""
-    # every section is read before any work is done
-    train = configs.to_dataclass(TrainConfig, config.train)
-    evaluation = configs.to_dataclass(EvalConfig, config.eval)
-    saving = configs.to_dataclass(CheckpointConfig, config.checkpoint)
-    optimizing = configs.to_dataclass(optimizers.OptimizerConfig, config.optimizer)
-    mesh_config = configs.to_dataclass(meshes.MeshConfig, config.parallel)
-    configs.to_dataclass(TransformerConfig, config.model, vocab_size=1, max_length=1)
-
-    directory.create(workdir)
-    hosts.setup()
-    mesh = meshes.make(mesh_config)
-    _check_batches(train, evaluation, mesh)
-    if config.data.prepared:
-        prepared = Prepared(Path(config.data.prepared))
-    else:
+    recipe = read(config)
+    if not config.data.prepared:
         prepare.run(config, workdir / "data")
-        prepared = Prepared(workdir / "data")
-    start = checkpoint.newest(workdir)
+    prepared = Prepared(Path(config.data.prepared or workdir / "data"))
+    directory.create(workdir)
     finished = rerun.is_finished(config, workdir, prepared.inputs)
-    if finished and start is not None and start >= train.num_steps:
+    start = checkpoint.newest(workdir)
+    if finished and start is not None and start >= recipe.train.num_steps:
         print(f"{workdir}: finished at step {start}", flush=True)
         return
-    tokenizer = prepared.tokenizer
+    hosts.setup()
+    mesh = meshes.make(recipe.mesh)
+    _check_division(recipe, mesh)
     model = configs.to_dataclass(
         TransformerConfig,
         config.model,
-        vocab_size=tokenizer.vocab_size,
+        vocab_size=prepared.tokenizer.vocab_size,
         max_length=prepared.summary["row_length"],
     )
     rerun.save_config(config, workdir)
     lineage.write(workdir, prepared.inputs, {})
-    interop.save_model(workdir, model, tokenizer)
-
+    interop.save_model(workdir, model, prepared.tokenizer)
     with jax.set_mesh(mesh):
-        _train(
-            workdir,
-            prepared,
-            model,
-            train,
-            evaluation,
-            saving,
-            optimizing,
-            mesh,
-            config.seed,
-            start,
-        )
-    last = checkpoint.steps(workdir)[-1]
-    outputs = ["model.json", "tokenizer", "metrics.jsonl", "samples.jsonl"]
-    manifests = checkpoint.root(workdir).glob(f"{last}.*.json")
-    outputs += [str(p.relative_to(workdir)) for p in sorted(manifests)]
-    lineage.write(workdir, prepared.inputs, lineage.of_outputs(workdir, outputs))
+        _train(workdir, prepared, model, recipe, mesh, start)
+    lineage.write(workdir, prepared.inputs, _outputs(workdir))
 
 
 def _train(
-    workdir, prepared, model, train, evaluation, saving, optimizing, mesh, seed, start
+    workdir: Path,
+    prepared: Prepared,
+    model: TransformerConfig,
+    recipe: Recipe,
+    mesh: jax.sharding.Mesh,
+    start: int | None,
 ) -> None:
     """Put the parts together and hand them to the loop."""
-    tokenizer = prepared.tokenizer
-    pad = tokenizer.special.pad
-    tokens, row_index = prepared.split("train")
-    processes = {"process": jax.process_index(), "num_processes": jax.process_count()}
-    data = batches.TrainBatches(
-        tokens,
-        row_index,
-        batch_size=train.batch_size,
-        seed=seed,
-        pad=pad,
-        **processes,
-    )
-    loss = losses.make_next_token_loss(model, train.vocab_chunk)
-    schedule = optimizers.make_schedule(optimizing, train.num_steps)
-    optimizer = optimizers.make_optimizer(optimizing, train.num_steps)
-    param_specs = transformer.param_specs(model)
-    placed = states.shardings(param_specs, optimizer, mesh)
-    whole = sharding.replicated(mesh)
+    train, evaluation, saving = recipe.train, recipe.evaluation, recipe.saving
+    optimizer = optimizers.make_optimizer(recipe.optimizing, train.num_steps)
+    state = _state(workdir, model, optimizer, mesh, recipe.seed, start)
     train_step = jax.jit(
         step.make_train_step(
-            loss, optimizer, schedule, num_microbatches=train.num_microbatches
+            losses.make_next_token_loss(model, train.vocab_chunk),
+            optimizer,
+            optimizers.make_schedule(recipe.optimizing, train.num_steps),
+            num_microbatches=train.num_microbatches,
         ),
         donate_argnums=0,
-        out_shardings=(placed, whole),
+        out_shardings=(
+            states.shardings(transformer.param_specs(model), optimizer, mesh),
+            sharding.replicated(mesh),
+        ),
     )
-    if start is None:
-        state = states.born_sharded(param_specs, optimizer, mesh, seed)
-        print(f"{specs.count(param_specs):,} parameters, from step 0", flush=True)
-    else:
-        abstract = loop.split(states.abstract(param_specs, optimizer, mesh))
-        state = loop.join(checkpoint.restore(workdir, start, abstract))
-        print(f"{workdir}: goes on from step {start}", flush=True)
-
     first = start or 0
     log = metrics.Log(workdir / "metrics.jsonl", first)
     samples = metrics.Log(workdir / "samples.jsonl", first)
-    validate = make_validation(
+    validate = hooks.make_validation(
         prepared, model, evaluation.batch_size, mesh, train.vocab_chunk
     )
-    hooks = (
-        loop.Hook(evaluation.eval_every, validate, log),
-        loop.Hook(
-            evaluation.sample_every,
-            lambda params: {
-                "samples": write(params, model, tokenizer, evaluation, seed)
-            },
-            samples,
-        ),
-    )
+    write = hooks.make_writer(model, prepared.tokenizer, evaluation, recipe.seed)
     with checkpoint.Checkpoints(
         workdir,
         start_step=first,
@@ -215,88 +156,69 @@ def _train(
         loop.train(
             state,
             train_step,
-            _on_devices(data.since(first), mesh),
+            hooks.on_devices(_batches(prepared, recipe, first), mesh),
             loop.LoopConfig(train.num_steps, train.log_every, saving.save_every),
             log=log,
             checkpoints=checkpoints,
-            hooks=hooks,
-            bytes_per_token=tokens.bytes_per_token(),
+            hooks=(
+                loop.Hook(evaluation.eval_every, validate, log),
+                loop.Hook(evaluation.sample_every, write, samples),
+            ),
+            bytes_per_token=prepared.split("train")[0].bytes_per_token(),
         )
 
 
-def make_validation(
-    prepared: Prepared,
+def _state(
+    workdir: Path,
     model: TransformerConfig,
-    batch_size: int,
-    mesh: Any,
-    vocab_chunk: int = 0,
-) -> Callable[[Any], dict[str, float]]:
-    """A function of params that scores the whole held-out split."""
-    tokens, row_index = prepared.split("valid")
-    loss = losses.make_next_token_loss(
-        dataclasses.replace(model, dropout=0.0), vocab_chunk
-    )
-
-    def read() -> Iterator[Any]:
-        rows_ = batches.valid_batches(
-            tokens,
-            row_index,
-            batch_size=batch_size,
-            pad=prepared.tokenizer.special.pad,
-            process=jax.process_index(),
-            num_processes=jax.process_count(),
-        )
-        return _on_devices(rows_, mesh)
-
-    return perplexity.make_validate(loss, read, tokens.bytes_per_token())
-
-
-def write(
-    params: Any,
-    model: TransformerConfig,
-    tokenizer: Tokenizer,
-    evaluation: EvalConfig,
+    optimizer: Any,
+    mesh: jax.sharding.Mesh,
     seed: int,
-) -> list[dict[str, str]]:
-    """What the model writes after each of the prompts."""
-    bos, stop = tokenizer.special.bos, tokenizer.special.stop
-    answers = decode.generate(
-        params,
-        model,
-        [[bos, *tokenizer.encode(p.encode())] for p in evaluation.prompts],
-        max_tokens=evaluation.max_tokens,
-        stop_ids=(stop,),
-        pad=tokenizer.special.pad,
-        sampling=SamplingConfig(evaluation.temperature, top_p=evaluation.top_p),
-        seed=seed,
-    )
-    return [
-        {
-            "prompt": prompt,
-            "text": tokenizer.decode(answer.tokens).decode("utf-8", "replace"),
-            "stop_reason": answer.stop_reason,
-        }
-        for prompt, answer in zip(evaluation.prompts, answers)
-    ]
+    start: int | None,
+) -> TrainState:
+    """A fresh state, or that of checkpoint `start`, on any mesh."""
+    param_specs = transformer.param_specs(model)
+    where = f"from step {start or 0} on {mesh.size} {jax.default_backend()} device(s)"
+    print(f"{specs.count(param_specs):,} parameters, {where}", flush=True)
+    if start is None:
+        return states.born_sharded(param_specs, optimizer, mesh, seed)
+    abstract = loop.split(states.abstract(param_specs, optimizer, mesh))
+    return loop.join(checkpoint.restore(workdir, start, abstract))
 
 
-def _on_devices(host_batches: Iterator[batches.Batch], mesh: Any) -> Iterator[Any]:
-    """Batches on the devices, two ahead of their use."""
-    moved = (sharding.global_batch(b, mesh) for b in host_batches)
-    ahead = collections.deque(itertools.islice(moved, 2))
-    while ahead:
-        yield ahead.popleft()
-        ahead.extend(itertools.islice(moved, 1))
+def _batches(prepared: Prepared, recipe: Recipe, first: int) -> Iterator[batches.Batch]:
+    """This process's part of the batches of step `first` and on."""
+    tokens, rows = prepared.split("train")
+    return batches.TrainBatches(
+        tokens,
+        rows,
+        batch_size=recipe.train.batch_size,
+        seed=recipe.seed,
+        pad=prepared.tokenizer.special.pad,
+        process=jax.process_index(),
+        num_processes=jax.process_count(),
+    ).since(first)
 
 
-def _check_batches(train: TrainConfig, evaluation: EvalConfig, mesh: Any) -> None:
+def _outputs(workdir: Path) -> dict[str, str]:
+    """Hashes of what the run made; checkpoints by their manifests."""
+    last = checkpoint.steps(workdir)[-1]
+    manifests = sorted(checkpoint.root(workdir).glob(f"{last}.*.json"))
+    names = ["model.json", "tokenizer", "metrics.jsonl", "samples.jsonl"]
+    names += [str(p.relative_to(workdir)) for p in manifests]
+    return lineage.of_outputs(workdir, names)
+
+
+def _check_division(recipe: Recipe, mesh: jax.sharding.Mesh) -> None:
     ways = mesh.shape["data"] * mesh.shape["fsdp"]
-    for name, size in (
-        ("train.batch_size / train.num_microbatches", train.batch_size),
-        ("eval.batch_size", evaluation.batch_size),
-    ):
-        parts = train.num_microbatches if name.startswith("train") else 1
-        if size % (parts * ways):
-            raise UserError(
-                f"{name}: {size} rows do not divide into {parts} x {ways} devices"
-            )
+    train = recipe.train
+    if train.batch_size % (train.num_microbatches * ways):
+        raise UserError(
+            f"train.batch_size {train.batch_size} does not divide into"
+            f" {train.num_microbatches} microbatches on {ways} device(s)"
+        )
+    if recipe.evaluation.batch_size % ways:
+        raise UserError(
+            f"eval.batch_size {recipe.evaluation.batch_size} does not divide over"
+            f" {ways} devices"
+        )

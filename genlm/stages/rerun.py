@@ -7,9 +7,7 @@ from ml_collections import ConfigDict
 
 from genlm import config as configs
 from genlm.errors import UserError
-from genlm.runs import checkpoint
-from genlm.runs import directory
-from genlm.runs import lineage
+from genlm.runs import checkpoint, directory, lineage
 
 _INPUTS = ("data.prepared", "source")  # compared by content, not by path
 

@@ -12,9 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from genlm.train.losses import Batch
-from genlm.train.losses import Loss
-from genlm.train.losses import Metrics
+from genlm.train.losses import Batch, Loss, Metrics
 from genlm.train.state import TrainState
 
 TrainStep = Callable[[TrainState, Batch, Any], tuple[TrainState, Metrics]]

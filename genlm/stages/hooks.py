@@ -1,0 +1,100 @@
+"""HOOKS: what a training stage measures and writes on its way.
+
+Before: the parameters between two steps. After: rows of metrics.jsonl (validation) and
+samples.jsonl (what the model writes), and the scores that pick the best checkpoint.
+"""
+
+import collections
+import dataclasses
+import itertools
+from typing import Any, Callable, Iterator
+
+import jax
+
+from genlm.data import batches
+from genlm.evaluate import perplexity
+from genlm.inference import decode
+from genlm.inference.sampling import SamplingConfig
+from genlm.model.transformer import TransformerConfig
+from genlm.parallel import sharding
+from genlm.stages.prepare import Prepared
+from genlm.tokenizer.base import Tokenizer
+from genlm.train import losses
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalConfig:
+    """What is measured and written on the way; intervals in steps, 0 for never."""
+
+    eval_every: int
+    batch_size: int
+    sample_every: int
+    prompts: tuple[str, ...]
+    max_tokens: int
+    temperature: float
+    top_p: float
+
+
+def make_validation(
+    prepared: Prepared,
+    model: TransformerConfig,
+    batch_size: int,
+    mesh: Any,
+    vocab_chunk: int = 0,
+) -> Callable[[Any], dict[str, float]]:
+    """A function of params that scores the whole held-out split."""
+    tokens, row_index = prepared.split("valid")
+    loss = losses.make_next_token_loss(
+        dataclasses.replace(model, dropout=0.0), vocab_chunk
+    )
+
+    def read() -> Iterator[Any]:
+        rows_ = batches.valid_batches(
+            tokens,
+            row_index,
+            batch_size=batch_size,
+            pad=prepared.tokenizer.special.pad,
+            process=jax.process_index(),
+            num_processes=jax.process_count(),
+        )
+        return on_devices(rows_, mesh)
+
+    return perplexity.make_validate(loss, read, tokens.bytes_per_token())
+
+
+def make_writer(
+    model: TransformerConfig, tokenizer: Tokenizer, evaluation: EvalConfig, seed: int
+) -> Callable[[Any], dict[str, list[dict[str, str]]]]:
+    """A function of params: {'samples': what it writes after each of the prompts}."""
+    prompts = evaluation.prompts
+    ids = [[tokenizer.special.bos, *tokenizer.encode(p.encode())] for p in prompts]
+
+    def write(params: Any) -> dict[str, list[dict[str, str]]]:
+        answers = decode.generate(
+            params,
+            model,
+            ids,
+            max_tokens=evaluation.max_tokens,
+            stop_ids=(tokenizer.special.stop,),
+            pad=tokenizer.special.pad,
+            sampling=SamplingConfig(evaluation.temperature, top_p=evaluation.top_p),
+            seed=seed,
+        )
+        texts = [tokenizer.decode(a.tokens).decode("utf-8", "replace") for a in answers]
+        return {
+            "samples": [
+                {"prompt": prompt, "text": text, "stop_reason": answer.stop_reason}
+                for prompt, text, answer in zip(prompts, texts, answers)
+            ]
+        }
+
+    return write
+
+
+def on_devices(host_batches: Iterator[batches.Batch], mesh: Any) -> Iterator[Any]:
+    """Batches on the devices, two ahead of their use."""
+    moved = (sharding.global_batch(b, mesh) for b in host_batches)
+    ahead = collections.deque(itertools.islice(moved, 2))
+    while ahead:
+        yield ahead.popleft()
+        ahead.extend(itertools.islice(moved, 1))

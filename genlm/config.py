@@ -12,7 +12,8 @@ import importlib.util
 import json
 from pathlib import Path
 import sys
-from typing import Any, Iterable, Mapping, TypeVar
+import traceback
+from typing import Any, Iterable, Mapping, TypeVar, get_args, get_origin
 
 from ml_collections import ConfigDict
 
@@ -36,26 +37,45 @@ def load(reference: str, overrides: Iterable[str] = ()) -> ConfigDict:
 
 
 def _get_config(path: Path, arg: str) -> ConfigDict:
+    """What get_config(arg) of a recipe returns, locked against new keys."""
     if not path.is_file():
-        near = sorted(p.name for p in path.parent.glob("*.py")) or ["no .py file"]
-        raise UserError(f"no config file {path}; beside it: {', '.join(near)}")
+        beside = sorted(p.name for p in path.parent.glob("*.py"))
+        near = difflib.get_close_matches(path.name, beside) or beside[:9]
+        hint = f"beside it: {', '.join(near)}" if near else "no .py file stands there"
+        raise UserError(f"no config file {path}; {hint}")
     project = Path(__file__).resolve().parents[1]
     for folder in (str(project), str(Path.cwd())):  # so that recipes find their parent
         if folder not in sys.path:
             sys.path.insert(0, folder)
     spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
     if spec is None or spec.loader is None:
-        raise UserError(f"{path} is not a Python file")
+        raise UserError(f"{path} is not a Python file; its name must end in .py")
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
+        if not hasattr(module, "get_config"):
+            raise UserError("it has no get_config(arg='')")
+        config = module.get_config(arg)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
     except SyntaxError as error:
-        raise UserError(f"{path} line {error.lineno}: {error.msg}") from error
-    if not hasattr(module, "get_config"):
-        raise UserError(f"{path} has no get_config(arg='')")
-    config = module.get_config(arg)
+        where = error.filename if error.filename != spec.origin else path
+        raise UserError(f"{where} line {error.lineno}: {error.msg}") from error
+    except Exception as error:  # a recipe is code of its user, so this is their mistake
+        line = _line(error, spec.origin)
+        raise UserError(f"{path}{line}: {type(error).__name__}: {error}") from error
+    if not isinstance(config, ConfigDict):
+        kind = type(config).__name__
+        raise UserError(f"{path}: get_config gives {kind}, not ml_collections.ConfigDict")
     config.lock()
     return config
+
+
+def _line(error: Exception, file: str | None) -> str:
+    """' line N' of `file`, where the error passed through it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [f.lineno for f in frames if f.filename == file]
+    return f" line {lines[-1]}" if lines else ""
 
 
 def _apply(config: ConfigDict, override: str) -> None:
@@ -87,12 +107,9 @@ def _parse(text: str, old: Any, name: str) -> Any:
     """The value of `text`, of the type of `old` (an int is also a float)."""
     if isinstance(old, str):
         return text
-    try:
-        value = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        value = {"true": True, "false": False}.get(text.lower(), text)
-    if isinstance(old, tuple) and not isinstance(value, tuple):
-        value = tuple(text.split(",")) if isinstance(value, str) else (value,)
+    if isinstance(old, tuple):
+        return _parse_tuple(text, old, name)
+    value = _literal(text)
     if isinstance(old, float) and type(value) is int:
         value = float(value)
     if type(value) is not type(old):
@@ -101,24 +118,72 @@ def _parse(text: str, old: Any, name: str) -> Any:
     return value
 
 
+def _parse_tuple(text: str, old: tuple[Any, ...], name: str) -> tuple[Any, ...]:
+    """'a,b' or "('a', 'b')", each item of the type of the first of `old`."""
+    value = _literal(text)
+    if isinstance(value, (tuple, list)) and text.lstrip()[:1] in ("(", "["):
+        items = [v if isinstance(v, str) else repr(v) for v in value]
+    else:
+        items = text.split(",")
+    like = old[0] if old else ""
+    return tuple(_parse(item, like, name) for item in items)
+
+
+def _literal(text: str) -> Any:
+    """A number, boolean or tuple that `text` spells; else `text` itself."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return {"true": True, "false": False}.get(text.lower(), text)
+
+
+def require(config: ConfigDict, names: Iterable[str]) -> None:
+    """Make sure that the dotted `names` of sections and keys stand in `config`.
+
+    Raises:
+      UserError: one does not (names it).
+    """
+    for name in names:
+        node: Any = config
+        for key in name.split("."):
+            if not isinstance(node, ConfigDict) or key not in node:
+                raise UserError(f"the config lacks {name}, which its stage reads")
+            node = node[key]
+
+
 def to_dataclass(cls: type[T], section: Mapping[str, Any], **derived: Any) -> T:
     """`cls` from a config section and values that the caller derived.
 
-    Lists and tuples become tuples. A key that `cls` lacks, or that it needs and does
-    not get, is an error that names it.
+    Lists and tuples become tuples, and an int where a float is due a float. A key that
+    `cls` lacks, that it needs and does not get, or a value of another type is an error
+    that names it.
     """
     assert dataclasses.is_dataclass(cls)
     fields = {f.name: f for f in dataclasses.fields(cls)}
-    values = {
-        k: tuple(v) if isinstance(v, (list, tuple)) else v
-        for k, v in {**dict(section), **derived}.items()
-    }
+    if not isinstance(section, (Mapping, ConfigDict)):
+        raise UserError(f"the config section of {cls.__name__} is {section!r}, a value")
+    values = {**dict(section), **derived}
     if unknown := sorted(set(values) - set(fields)):
         raise UserError(f"{cls.__name__} has no {unknown}; it has {sorted(fields)}")
     needed = {n for n, f in fields.items() if f.default is dataclasses.MISSING}
     if missing := sorted(needed - set(values)):
         raise UserError(f"the config section of {cls.__name__} lacks {missing}")
-    return cls(**values)
+    return cls(
+        **{n: _typed(v, fields[n].type, cls, n) for n, v in values.items()}
+    )
+
+
+def _typed(value: Any, kind: Any, cls: type, name: str) -> Any:
+    """`value`, checked to be a `kind` where that is a simple type or a tuple of one."""
+    if get_origin(kind) is tuple and isinstance(value, (list, tuple)):
+        return tuple(_typed(v, get_args(kind)[0], cls, name) for v in value)
+    if kind is float and type(value) is int:
+        return float(value)
+    simple = kind in (int, float, bool, str) or get_origin(kind) is tuple
+    if simple and type(value) is not kind:
+        expected = getattr(kind, "__name__", kind)
+        raise UserError(f"{cls.__name__}.{name} is {value!r}, expected {expected}")
+    return value
 
 
 def to_json(config: ConfigDict) -> str:
@@ -127,8 +192,15 @@ def to_json(config: ConfigDict) -> str:
 
 
 def from_json(text: str) -> ConfigDict:
-    """The config that `to_json` wrote, lists as tuples."""
-    return ConfigDict(_tuples(json.loads(text)))
+    """The config that `to_json` wrote, lists as tuples.
+
+    Raises:
+      ValueError: it is not the JSON of a config.
+    """
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise ValueError("not a JSON object")
+    return ConfigDict(_tuples(value))
 
 
 def _tuples(value: Any) -> Any:

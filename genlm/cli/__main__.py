@@ -1,8 +1,11 @@
 """`genlm VERB ...`: find the verb, run it, and say a user's mistake in one line."""
 
 import argparse
+import errno
 import importlib
+import os
 import sys
+from typing import NoReturn
 
 from genlm.errors import UserError
 
@@ -13,12 +16,51 @@ VERBS = {
     "verify": "check a run's files against what was written",
     "doctor": "say what this machine and installation can do",
 }
+# What a disk or its rights may say to any write, wherever it stands.
+_NOT_OUR_FAULT = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EIO,
+)
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse that says a mistake in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     argv = sys.argv[1:] if argv is None else argv
-    parser = argparse.ArgumentParser(
+    name = f"genlm {argv[0]}" if argv else "genlm"
+    try:
+        code = _call(argv)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return code
+    except UserError as error:
+        return _say(f"{name}: {error}", 1)
+    except KeyboardInterrupt:
+        return _say(f"{name}: interrupted", 130)
+    except BrokenPipeError:
+        _drop_output()
+        return 1
+    except OSError as error:
+        if error.errno not in _NOT_OUR_FAULT:
+            raise
+        _drop_output()
+        where = f"{error.filename}: " if error.filename else ""
+        return _say(f"{name}: {where}{error.strerror}", 1)
+
+
+def _call(argv: list[str]) -> int:
+    parser = _Parser(
         prog="genlm",
         description="The whole life of a generative model.",
         epilog="example: genlm run experiments/life.py --workdir runs/life",
@@ -33,18 +75,20 @@ def main(argv: list[str] | None = None) -> int:
     arguments, rest = parser.parse_known_args(argv)
     if rest and arguments.verb != "run":
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    module = importlib.import_module(f"genlm.cli.{arguments.verb}")
     arguments.rest = rest
-    try:
-        return module.main(arguments)
-    except UserError as error:
-        print(f"genlm {arguments.verb}: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(f"genlm {arguments.verb}: interrupted", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        return 1
+    return importlib.import_module(f"genlm.cli.{arguments.verb}").main(arguments)
+
+
+def _say(line: str, code: int) -> int:
+    """`code`, once `line` stands on stderr as one line."""
+    print(" ".join(line.split("\n")), file=sys.stderr)
+    return code
+
+
+def _drop_output() -> None:
+    """Send what is left of the output nowhere: at exit Python would try again."""
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

@@ -2,8 +2,7 @@
 reports."""
 
 import argparse
-from importlib import metadata
-from importlib import util
+from importlib import metadata, util
 import os
 import platform
 

@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 import sys
 
+from genlm.errors import UserError
+
 EXAMPLE = 'genlm generate --from runs/life --prompt "Return a list of" --max-tokens 60'
 
 
@@ -12,7 +14,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--from", dest="source", required=True, type=Path, help="a run directory")
     add("--prompt", action="append", help="text to continue; may be given again")
-    add("--prompts", help="a file of prompts, one a line; - for standard input")
+    add(
+        "--prompts",
+        help="a file of prompts, one a line, a blank line an empty one; - for stdin",
+    )
     add("--max-tokens", type=int, default=128, help="most tokens of an answer")
     add("--temperature", type=float, default=0.8, help="0 takes the likeliest token")
     add("--top-k", type=int, default=0, help="draw among the k likeliest; 0 for all")
@@ -23,13 +28,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> int:
+    prompts = _prompts(arguments)
+    _check(arguments)
+
     from genlm.inference import decode
     from genlm.inference.sampling import SamplingConfig
     from genlm.interop.run import open_run
     from genlm.parallel import hosts
 
     sampling = SamplingConfig(arguments.temperature, arguments.top_k, arguments.top_p)
-    prompts = _prompts(arguments)
     hosts.setup()
     params, config, tokenizer, _ = open_run(arguments.source, arguments.checkpoint)
     answers = decode.generate(
@@ -52,15 +59,40 @@ def main(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _prompts(arguments: argparse.Namespace) -> list[str]:
-    from genlm.errors import UserError
+def _check(arguments: argparse.Namespace) -> None:
+    """Say what can be said before a model is opened."""
+    if arguments.max_tokens < 1:
+        raise UserError(f"--max-tokens {arguments.max_tokens} is not positive")
+    if not 0 <= arguments.seed < 1 << 31:
+        raise UserError(f"--seed {arguments.seed} is not from 0 to 2147483647")
+    if not arguments.source.is_dir():
+        raise UserError(f"--from: no directory {arguments.source}")
 
+
+def _prompts(arguments: argparse.Namespace) -> list[str]:
+    """Those of --prompt, then those of --prompts; one empty prompt if neither is."""
     prompts = list(arguments.prompt or [])
-    if arguments.prompts == "-":
-        prompts += sys.stdin.read().splitlines()
-    elif arguments.prompts:
+    if arguments.prompts is not None:
+        prompts += _read(arguments.prompts)
+    for prompt in prompts:
         try:
-            prompts += Path(arguments.prompts).read_text("utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"cannot read prompts: {error}") from error
+            prompt.encode()
+        except UnicodeEncodeError as error:  # an argument's stray bytes come as these
+            raise UserError(f"--prompt {prompt!r} is not UTF-8") from error
     return prompts or [""]
+
+
+def _read(name: str) -> list[str]:
+    """The lines of a file, or of standard input where `name` is -."""
+    where = "standard input" if name == "-" else name
+    try:
+        raw = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+        text = raw.decode("utf-8").removeprefix("\ufeff")
+    except OSError as error:
+        raise UserError(f"cannot read --prompts {name}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{where} is not UTF-8: bad byte at {error.start}") from error
+    lines = [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
+    if not text:
+        raise UserError(f"--prompts: {where} is empty; write a prompt a line")
+    return lines

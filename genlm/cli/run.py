@@ -17,9 +17,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> int:
-    from genlm import config
-    from genlm import stages
-    from genlm.train.loop import Stopped
+    from genlm import config, stages
+    from genlm.errors import Stopped
 
     resolved = config.load(arguments.config, arguments.rest)
     try:

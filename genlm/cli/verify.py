@@ -13,13 +13,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     from genlm.errors import UserError
-    from genlm.runs import checkpoint
-    from genlm.runs import lineage
 
     root = arguments.directory
+    if not root.is_dir():
+        raise UserError(f"no directory {root}")
     runs = sorted(p.parent for p in root.rglob("lineage.json"))
     if not runs:
         raise UserError(f"no run in {root}: no lineage.json")
+    from genlm.runs import checkpoint  # loads jax
+    from genlm.runs import lineage
+
     bad = 0
     for run in runs:
         found = lineage.faults(run)

@@ -8,6 +8,7 @@ A document stands whole in one shard: BOS, its tokens, STOP.
 """
 
 import array
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,10 @@ SHARD_TOKENS = 1 << 26  # a new shard begins once the last one holds this many
 
 
 class Writer:
-    """Appends documents to a split's folder; `close` writes the index last."""
+    """Appends documents to a split's folder; `close` writes the index last.
+
+    A context manager, so that a disk that is full leaves no file open.
+    """
 
     def __init__(self, folder: Path, vocab_size: int):
         folder.mkdir(parents=True, exist_ok=True)
@@ -28,6 +32,13 @@ class Writer:
         self._documents = array.array("q")
         self._shard, self._tokens, self._start = -1, SHARD_TOKENS, 0
         self._file: Any = None
+
+    def __enter__(self) -> "Writer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(OSError):  # already closed, unless something failed
+            self._close_shard()
 
     def begin(self, bos: int) -> None:
         """Open a document with `bos`; in a new shard if the last one is full."""

@@ -5,6 +5,7 @@ and truncation: what a policy gradient must use.
 """
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
@@ -22,8 +23,8 @@ class SamplingConfig:
     top_p: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.temperature < 0:
-            raise UserError(f"temperature {self.temperature} is below 0")
+        if not 0 <= self.temperature < math.inf:
+            raise UserError(f"temperature {self.temperature} is not 0 or more")
         if self.top_k < 0:
             raise UserError(f"top_k {self.top_k} is below 0")
         if not 0 < self.top_p <= 1:

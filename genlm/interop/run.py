@@ -12,7 +12,7 @@ from genlm.model import transformer
 from genlm.model.transformer import TransformerConfig
 from genlm.parallel import mesh as meshes
 from genlm.parallel import sharding, specs
-from genlm.runs import checkpoint, directory
+from genlm.runs import checkpoint, directory, lineage
 from genlm.tokenizer.base import Tokenizer
 
 
@@ -27,8 +27,8 @@ class Opened(NamedTuple):
 
 def save_model(workdir: Path, config: TransformerConfig, tokenizer: Tokenizer) -> None:
     """Write what `open_run` needs beside the checkpoints."""
-    (workdir / "tokenizer").mkdir(exist_ok=True)
-    tokenizer.save(workdir / "tokenizer")
+    with directory.filling(workdir / "tokenizer") as folder:
+        tokenizer.save(folder)
     directory.write_json(workdir / "model.json", dataclasses.asdict(config))
 
 
@@ -43,11 +43,12 @@ def find(path: Path) -> Path:
     if not path.is_dir():
         raise UserError(f"no directory {path}")
     life = path / "config.json"
-    stages = directory.read_json(life).get("stages", []) if life.exists() else []
+    config = directory.read_json(life) if life.exists() else {}
+    stages = config.get("stages", []) if isinstance(config, dict) else []
     for name in reversed(stages):
         if (path / name / "model.json").exists():
             return path / name
-    raise UserError(f"{path} holds no model: no model.json in it")
+    raise UserError(f"{path} holds no model: no model.json in it or in its stages")
 
 
 def open_run(path: Path, which: str = "last") -> Opened:
@@ -60,8 +61,13 @@ def open_run(path: Path, which: str = "last") -> Opened:
       UserError: no such checkpoint, or none is whole.
     """
     workdir = find(path)
+    _check_files(workdir)
     fields = directory.read_json(workdir / "model.json")
-    config = TransformerConfig(**fields)
+    try:
+        config = TransformerConfig(**fields)
+    except TypeError as error:
+        raise UserError(f"{workdir}/model.json is damaged: {error}") from error
+    tokenizer = tokenizers.load(workdir / "tokenizer")
     step = _step(workdir, which)
     param_specs = transformer.param_specs(config)
     mesh = meshes.make(meshes.MeshConfig())
@@ -71,7 +77,15 @@ def open_run(path: Path, which: str = "last") -> Opened:
         sharding.of_specs(param_specs, mesh),
     )
     params = checkpoint.restore(workdir, step, {"params": abstract})["params"]
-    return Opened(params, config, tokenizers.load(workdir / "tokenizer"), step)
+    return Opened(params, config, tokenizer, step)
+
+
+def _check_files(workdir: Path) -> None:
+    """Make sure that the model's shape and tokenizer are as a finished run left them."""
+    for name, expected in lineage.read(workdir).get("outputs", {}).items():
+        if name == "model.json" or name.startswith("tokenizer/"):
+            if lineage.sha256(workdir / name) != expected:
+                raise UserError(f"{workdir / name} is damaged: changed since the run")
 
 
 def _step(workdir: Path, which: str) -> int:
@@ -82,7 +96,7 @@ def _step(workdir: Path, which: str) -> int:
         if step is None:
             raise UserError(f"{workdir} has no whole checkpoint ({which})")
         return step
-    if not which.isdigit() or int(which) not in have:
+    if not which.isdecimal() or int(which) not in have:
         raise UserError(f"{workdir} has no checkpoint {which!r}; steps: {have}")
     if wrong := checkpoint.faults(workdir, int(which)):
         raise UserError(f"checkpoint {which} is damaged: {wrong[0]}")

@@ -15,11 +15,9 @@ import jax.numpy as jnp
 from genlm.errors import UserError
 from genlm.model import attention
 from genlm.model import cache as kv
-from genlm.model import layers
-from genlm.model import rope
+from genlm.model import layers, rope
 from genlm.parallel.sharding import constrain
-from genlm.parallel.specs import ParamSpec
-from genlm.parallel.specs import Specs
+from genlm.parallel.specs import ParamSpec, Specs
 
 Params = Mapping[str, Any]
 REMAT = ("none", "dots", "full")
@@ -48,6 +46,10 @@ class TransformerConfig:
     remat: str = "none"  # what the backward pass computes again: 'dots' keeps products
 
     def __post_init__(self) -> None:
+        sizes = "vocab_size max_length num_layers model_dim num_heads head_dim mlp_dim"
+        for name in sizes.split():
+            if getattr(self, name) < 1:
+                raise UserError(f"model.{name} is not positive")
         checks = {
             f"model.activation is one of {layers.ACTIVATIONS}": self.activation
             in layers.ACTIVATIONS,
@@ -56,6 +58,8 @@ class TransformerConfig:
             "model.num_heads is a multiple of num_kv_heads": self.num_kv_heads > 0
             and self.num_heads % self.num_kv_heads == 0,
             "model.head_dim is even": self.head_dim % 2 == 0,
+            "model.rope_theta and norm_eps are positive": self.rope_theta > 0
+            and self.norm_eps > 0,
             "model.dropout is in [0, 1)": 0 <= self.dropout < 1,
         }
         for rule, kept in checks.items():

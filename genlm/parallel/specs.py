@@ -7,6 +7,7 @@ initial values are all read off that one tree.
 import dataclasses
 import math
 from typing import Any, Mapping
+import zlib
 
 from flax import traverse_util
 import jax
@@ -36,7 +37,10 @@ def initialize(specs: Specs, key: jax.Array) -> Any:
     """Float32 arrays of `specs`; each key is folded from its path, so that adding a
     parameter leaves the others as they were."""
     flat = traverse_util.flatten_dict(specs, sep="/")
-    arrays = {path: _array(s, _fold(key, path)) for path, s in flat.items()}
+    arrays = {
+        path: _array(spec, jax.random.fold_in(key, zlib.crc32(path.encode())))
+        for path, spec in flat.items()
+    }
     return traverse_util.unflatten_dict(arrays, sep="/")
 
 
@@ -44,12 +48,6 @@ def _array(spec: ParamSpec, key: jax.Array) -> jax.Array:
     if spec.init == "normal":
         return spec.scale * jax.random.normal(key, spec.shape, jnp.float32)
     return {"zeros": jnp.zeros, "ones": jnp.ones}[spec.init](spec.shape, jnp.float32)
-
-
-def _fold(key: jax.Array, path: str) -> jax.Array:
-    for byte in path.encode():
-        key = jax.random.fold_in(key, byte)
-    return key
 
 
 def shapes(specs: Specs) -> Any:

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 import numpy as np
 
 from genlm import config as configs
+from genlm.errors import UserError
 from genlm.evaluate import baselines
 from genlm.interop.run import find, open_run
 from genlm.parallel import hosts
@@ -22,10 +23,14 @@ from genlm.stages import rerun
 from genlm.stages.hooks import EvalConfig, make_validation, make_writer
 from genlm.stages.prepare import Prepared
 
+READS = ("seed", "source", "checkpoint", "order", "data.prepared", "eval")
+
 
 def run(config: ConfigDict, workdir: Path) -> None:
     """Measure the run `config.source`; write workdir/results.json."""
     evaluation = configs.to_dataclass(EvalConfig, config.eval)
+    if config.order < 1:
+        raise UserError(f"order {config.order} is not positive")
     source = find(Path(config.source))
     prepared = Prepared(Path(config.data.prepared))
     inputs = {

@@ -12,6 +12,7 @@ from typing import Any, Callable, Iterator
 import jax
 
 from genlm.data import batches
+from genlm.errors import UserError
 from genlm.evaluate import perplexity
 from genlm.inference import decode
 from genlm.inference.sampling import SamplingConfig
@@ -33,6 +34,17 @@ class EvalConfig:
     max_tokens: int
     temperature: float
     top_p: float
+
+    def __post_init__(self) -> None:
+        for name in ("eval_every", "sample_every"):
+            if getattr(self, name) < 0:
+                raise UserError(f"eval.{name} is below 0")
+        for name in ("batch_size", "max_tokens"):
+            if getattr(self, name) < 1:
+                raise UserError(f"eval.{name} is not positive")
+        if not self.prompts:
+            raise UserError("eval.prompts has none; an empty one is ('',)")
+        SamplingConfig(self.temperature, top_p=self.top_p)
 
 
 def make_validation(

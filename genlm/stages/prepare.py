@@ -6,6 +6,7 @@ second writes tokens. The folder is filled beside its place and renamed into it,
 that half a corpus is never taken for whole.
 """
 
+import contextlib
 import dataclasses
 from pathlib import Path
 from typing import Any, Iterator
@@ -25,6 +26,7 @@ from genlm.tokenizer.byte import ByteTokenizer
 
 TOKENS = "tokens"  # the folder of the result, within the run
 SPLITS = ("train", "valid")
+READS = ("seed", "data", "tokenizer")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,15 +59,21 @@ class TokenizerConfig:
     def __post_init__(self) -> None:
         if self.kind not in ("byte", "bpe", "unigram"):
             raise UserError(f"tokenizer.kind {self.kind!r}: byte, bpe or unigram")
+        if self.vocab_size < 1 or self.sample_bytes < 1:
+            raise UserError("tokenizer.vocab_size or sample_bytes is not positive")
 
 
 class Prepared:
     """A finished prepare run, opened."""
 
     def __init__(self, path: Path):
-        if not lineage.read(path).get("outputs"):
-            raise UserError(f"data.prepared: {path} is not a finished prepare run")
         self.folder = path / TOKENS
+        if not (lineage.read(path).get("outputs") and self.folder.is_dir()):
+            inside = (path / "data" / TOKENS).is_dir()
+            hint = f"; did you mean {path / 'data'}?" if inside else ""
+            raise UserError(
+                f"data.prepared: {path} is not a finished prepare run{hint}"
+            )
         self.tokenizer: Tokenizer = tokenizers.load(self.folder / "tokenizer")
         self.summary = directory.read_json(self.folder / "summary.json")
         self.inputs = {
@@ -85,6 +93,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     inputs = lineage.of_inputs(_files(data), lineage.read(workdir).get("inputs", {}))
     if rerun.is_finished(own, workdir, inputs):
         return
+    directory.create(workdir)
     sampled = 0 if tokenizer_config.kind == "byte" else tokenizer_config.sample_bytes
     survey = Survey.of(
         (document for _, document in _documents(data, "read")),
@@ -94,16 +103,11 @@ def run(config: ConfigDict, workdir: Path) -> None:
         valid_fraction=data.valid_fraction,
     )
     tokenizer = _tokenizer(tokenizer_config, survey, config.seed)
-    directory.create(workdir)
-    try:
-        partial = directory.replace_folder(workdir / TOKENS)
+    with directory.filling(workdir / TOKENS) as partial:
         (partial / "tokenizer").mkdir()
         tokenizer.save(partial / "tokenizer")
         summary = _write(data, survey, tokenizer, partial)
         directory.write_json(partial / "summary.json", summary)
-        directory.commit_folder(partial, workdir / TOKENS)
-    except OSError as error:
-        raise UserError(f"cannot write {workdir}: {error.strerror}") from error
     rerun.save_config(own, workdir)
     lineage.write(workdir, inputs, lineage.of_outputs(workdir, [TOKENS]))
     print(_describe(summary), flush=True)
@@ -139,24 +143,30 @@ def _write(
     data: DataConfig, survey: Survey, tokenizer: Tokenizer, folder: Path
 ) -> dict[str, Any]:
     """Write shards and row indexes of both splits; returns the summary."""
-    writers = {s: shards.Writer(folder / s, tokenizer.vocab_size) for s in SPLITS}
     bos, stop = tokenizer.special.bos, tokenizer.special.stop
-    for number, document in _documents(data, "tokenize"):
-        opened: set[str] = set()
-        for split, text in survey.split(number, document.parts()):
-            writer = writers[split]
-            if split not in opened:
-                opened.add(split)
-                writer.begin(bos)
-            raw = text.encode("utf-8", "surrogatepass")
-            writer.append(tokenizer.encode(raw), len(raw))
-        for split in opened:
-            writers[split].end(stop)
-    indexes = {split: writer.close() for split, writer in writers.items()}
-    if indexes["train"]["tokens"] <= data.row_length:
+    with contextlib.ExitStack() as stack:
+        writers = {
+            split: stack.enter_context(
+                shards.Writer(folder / split, tokenizer.vocab_size)
+            )
+            for split in SPLITS
+        }
+        for number, document in _documents(data, "tokenize"):
+            opened: set[str] = set()
+            for split, text in survey.split(number, document.parts()):
+                writer = writers[split]
+                if split not in opened:
+                    opened.add(split)
+                    writer.begin(bos)
+                raw = text.encode("utf-8", "surrogatepass")
+                writer.append(tokenizer.encode(raw), len(raw))
+            for split in opened:
+                writers[split].end(stop)
+        indexes = {split: writer.close() for split, writer in writers.items()}
+    if (tokens := indexes["train"]["tokens"]) <= data.row_length:
         raise UserError(
-            f"data.paths: the training text has {indexes['train']['tokens']} tokens,"
-            f" less than one row; set data.row_length below {data.row_length}"
+            f"data.paths: the training text has {tokens} tokens, not enough for one row"
+            f" of {data.row_length}; set data.row_length to {tokens - 1} or less"
         )
     for split, index in indexes.items():
         documents = shards.Tokens(folder / split).documents

@@ -30,6 +30,17 @@ from genlm.train import state as states
 from genlm.train import step
 from genlm.train.state import TrainState
 
+READS = (
+    "seed",
+    "data.prepared",
+    "model",
+    "parallel",
+    "optimizer",
+    "train",
+    "eval",
+    "checkpoint",
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:

@@ -7,9 +7,46 @@ from ml_collections import ConfigDict
 
 from genlm import config as configs
 from genlm.errors import UserError
-from genlm.runs import checkpoint, directory, lineage
+from genlm.runs import directory, lineage
 
 _INPUTS = ("data.prepared", "source")  # compared by content, not by path
+
+
+def check_kind(config: ConfigDict, workdir: Path) -> None:
+    """Make sure that `workdir` is free, or holds what `config` makes.
+
+    Raises:
+      UserError: it holds a life and this is one stage, or the other way round, or a
+        config.json of something else.
+    """
+    before = _config_before(workdir)
+    if before is None:
+        return
+    kinds = [_kind(before), _kind(config)]
+    if kinds[0] != kinds[1]:
+        raise UserError(
+            f"{workdir}/config.json is of {kinds[0]}, this is {kinds[1]};"
+            " take another --workdir"
+        )
+
+
+def _kind(config: ConfigDict) -> str:
+    if "stages" in config:
+        return "a life of several stages"
+    return f"a {config.stage} stage" if "stage" in config else "another program"
+
+
+def check_life(config: ConfigDict, workdir: Path) -> None:
+    """Make sure that the stages done in `workdir` were done with these settings.
+
+    Raises:
+      UserError: one was not (names the key).
+    """
+    check_kind(config, workdir)
+    before = _config_before(workdir)
+    for name in config.stages if before is not None else ():
+        if name in before and _has_work(workdir / name):
+            _same_settings(workdir, before[name], config[name], f"{name}.")
 
 
 def is_finished(config: ConfigDict, workdir: Path, inputs: dict[str, Any]) -> bool:
@@ -18,23 +55,50 @@ def is_finished(config: ConfigDict, workdir: Path, inputs: dict[str, Any]) -> bo
     Raises:
       UserError: the directory holds work from other settings or inputs (names them).
     """
-    saved = workdir / "config.json"
-    old = lineage.read(workdir)
-    if not saved.exists() or not (old.get("outputs") or checkpoint.steps(workdir)):
+    if not _has_work(workdir):
         return False
-    before = ConfigDict(configs.from_json(saved.read_text("utf-8")))
+    before = _config_before(workdir)
+    if before is None:
+        raise UserError(f"{workdir} holds work and no config.json; take another --workdir")
+    _same_settings(workdir, before, config)
+    old = lineage.read(workdir)
+    if old:
+        _same_inputs(workdir, old["inputs"], inputs)
+    return bool(old.get("outputs"))
+
+
+def _config_before(workdir: Path) -> ConfigDict | None:
+    """The config that `workdir` was begun with."""
+    saved = workdir / "config.json"
+    if not saved.exists():
+        return None
+    try:
+        return configs.from_json(saved.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {saved} ({error}); take another --workdir") from error
+
+
+def _has_work(workdir: Path) -> bool:
+    """Whether a stage was finished there, or has a checkpoint."""
+    if lineage.read(workdir).get("outputs"):
+        return True
+    from genlm.runs import checkpoint  # loads jax, which preparing text does without
+
+    return bool(checkpoint.steps(workdir))
+
+
+def _same_settings(
+    workdir: Path, before: ConfigDict, config: ConfigDict, prefix: str = ""
+) -> None:
     changed = [k for k in configs.differences(before, config) if not _may_change(k)]
     if changed:
         a, b = configs.flatten(before), configs.flatten(config)
         key = changed[0]
         more = f" (and {len(changed) - 1} more)" if changed[1:] else ""
         raise UserError(
-            f"{workdir} holds a run with {key}={a.get(key)!r}, now"
+            f"{workdir} holds a run with {prefix}{key}={a.get(key)!r}, now"
             f" {b.get(key)!r}{more}; take another --workdir, or delete it"
         )
-    if old:
-        _same_inputs(workdir, old["inputs"], inputs)
-    return bool(old.get("outputs"))
 
 
 def save_config(config: ConfigDict, workdir: Path) -> None:

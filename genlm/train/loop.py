@@ -20,7 +20,7 @@ from typing import Any, Callable, Iterator
 import jax
 import numpy as np
 
-from genlm.errors import UserError
+from genlm.errors import Stopped, UserError
 from genlm.parallel.hosts import is_first
 from genlm.runs.checkpoint import Checkpoints
 from genlm.runs.metrics import Log
@@ -46,14 +46,6 @@ class Hook:
     every: int
     run: Callable[[Any], dict[str, Any]]
     log: Log
-
-
-class Stopped(Exception):
-    """A signal asked the run to end; its state is saved."""
-
-    def __init__(self, number: int, step: int):
-        super().__init__(f"stopped by {signal.Signals(number).name} at step {step}")
-        self.number = number
 
 
 class StopSignals:

@@ -6,6 +6,8 @@ from typing import Any
 from flax import traverse_util
 import optax
 
+from genlm.errors import UserError
+
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
@@ -19,6 +21,23 @@ class OptimizerConfig:
     epsilon: float = 1e-8
     weight_decay: float = 0.1  # not on norms and biases
     clip_norm: float = 1.0
+
+    def __post_init__(self) -> None:
+        checks = {
+            "learning_rate, epsilon and clip_norm are positive": min(
+                self.learning_rate, self.epsilon, self.clip_norm
+            )
+            > 0,
+            "warmup_steps, final_rate and weight_decay are 0 or more": min(
+                self.warmup_steps, self.final_rate, self.weight_decay
+            )
+            >= 0,
+            "beta1 and beta2 are in [0, 1)": 0 <= min(self.beta1, self.beta2)
+            and max(self.beta1, self.beta2) < 1,
+        }
+        for rule, kept in checks.items():
+            if not kept:
+                raise UserError(f"not so: optimizer.{rule}")
 
 
 def make_schedule(config: OptimizerConfig, num_steps: int) -> optax.Schedule:

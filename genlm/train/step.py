@@ -44,7 +44,7 @@ def make_train_step(
         metrics |= {
             "weight": weight,
             "trained_share": weight / batch["weights"].size,
-            "gradient_norm": optax.global_norm(gradients),
+            "gradient_norm": optax.tree.norm(gradients),
             "learning_rate": jnp.asarray(schedule(state.step), jnp.float32),
         }
         new = dataclasses.replace(

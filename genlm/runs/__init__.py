@@ -1,0 +1,1 @@
+"""A RUN ON DISK."""

@@ -1,0 +1,91 @@
+"""THE RUN DIRECTORY: a stage's whole result, opened by the next one.
+
+  config.json     the resolved config                 model.json   the model's shape
+  lineage.json    hashes of inputs and outputs        tokenizer/   as trained
+  metrics.jsonl   what was measured, a line a time    samples.jsonl  what it wrote
+  checkpoints/    see runs.checkpoint
+A finished stage is skipped; an unfinished one goes on; a changed setting is an error.
+"""
+
+import contextlib
+import json
+import os
+from pathlib import Path
+import shutil
+from typing import Any, Iterator
+
+from genlm.errors import UserError
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Write a whole file or nothing: what was there stays until the new one is done."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with open(partial, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise UserError(f"cannot write {path}: {reason(error)}") from error
+
+
+def create(workdir: Path) -> None:
+    """Make the folder of a run.
+
+    Raises:
+      UserError: it cannot be made, or is a file.
+    """
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make {workdir}: {reason(error)}") from error
+    if not os.access(workdir, os.W_OK):
+        raise UserError(f"cannot write in {workdir}: permission denied")
+
+
+def read_json(path: Path) -> Any:
+    """The contents of a JSON file.
+
+    Raises:
+      UserError: it is not there or not JSON.
+    """
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path.parent} is not a finished run: no {path.name}") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {path}: {error}") from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_atomic(path, json.dumps(value, indent=2) + "\n")
+
+
+@contextlib.contextmanager
+def filling(folder: Path) -> Iterator[Path]:
+    """An empty folder to fill, which takes the place of `folder` once the block is done.
+
+    If it is not (a full disk, a wrong input, a signal), `folder` is as it was.
+
+    Raises:
+      UserError: the block could not write.
+    """
+    partial = folder.with_name(folder.name + ".partial")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        yield partial
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
+    except OSError as error:
+        raise UserError(f"cannot write {folder}: {reason(error)}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def reason(error: OSError) -> str:
+    """Why something could not be written, in words."""
+    return error.strerror or f"{error} (is the disk full?)"  # numpy gives counts only

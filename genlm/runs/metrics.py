@@ -1,0 +1,68 @@
+"""METRICS: one JSON object a line, in the order of the steps.
+
+A resumed run cuts the file back to its checkpoint's step, so that the file ends as an
+uninterrupted run's would, but for the fields named in TIMES.
+"""
+
+import contextlib
+import json
+import os
+from pathlib import Path
+from typing import Any, Iterator
+
+from genlm.errors import UserError
+from genlm.runs import directory
+
+TIMES = ("seconds", "tokens_per_second", "memory_mb")
+
+
+class Log:
+    """Appends rows to a JSON-lines file; every row has a 'step'."""
+
+    def __init__(self, path: Path, start_step: int = 0):
+        self._path = path
+        kept = [row for row in read(path) if row["step"] <= start_step and start_step]
+        directory.write_atomic(path, "".join(json.dumps(r) + "\n" for r in kept))
+        self._file = open(path, "a", encoding="utf-8")
+
+    def write(self, row: dict[str, Any]) -> None:
+        """Append a row.
+
+        Raises:
+          UserError: the disk does not take it.
+        """
+        with self._writing():
+            self._file.write(json.dumps(row) + "\n")
+            self._file.flush()
+
+    def sync(self) -> None:
+        """Make sure that what was written outlives a loss of power."""
+        with self._writing():
+            os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        self._file.close()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                self._file.close()  # or it would try again, and complain, at exit
+            why = directory.reason(error)
+            raise UserError(f"cannot write {self._path}: {why}") from error
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """The rows of a JSON-lines file; [] if there is none. A line that was cut off in the
+    middle or damaged ends them."""
+    if not path.exists():
+        return []
+    rows = []
+    for line in path.read_bytes().splitlines():
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            break
+    return rows

@@ -1,0 +1,144 @@
+"""THE RESUME LAW: SIGKILL anywhere, also inside a save; a fresh process ends with the
+same arrays, to the bit, and the same metrics, times aside, as a run never interrupted.
+"""
+
+import json
+import os
+from pathlib import Path
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from genlm.runs import checkpoint, metrics
+from tests.command import genlm, ROOT
+from tests.data_files import write_names
+
+
+def _command(names: Path, workdir: Path, num_steps: int) -> list[str]:
+    """A training that saves every 5 steps and validates every 10."""
+    settings = {
+        "data.paths": names,
+        "train.num_steps": num_steps,
+        "train.log_every": 1,
+        "eval.eval_every": 10,
+        "eval.sample_every": 25,
+        "checkpoint.save_every": 5,
+        "model.dropout": 0.1,
+        "train.num_microbatches": 2,
+    }
+    overrides = [f"--config.{k}={v}" for k, v in settings.items()]
+    recipe = "experiments/pretrain_names.py:smoke"
+    return ["run", recipe, "--workdir", str(workdir), *overrides]
+
+
+def _start(command: list[str]) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", "genlm.cli", *command],
+        cwd=ROOT,
+        env={**os.environ, "XLA_FLAGS": ""},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+
+
+def _last_step(workdir: Path) -> int:
+    rows = metrics.read(workdir / "metrics.jsonl")
+    return rows[-1]["step"] if rows else 0
+
+
+def _is_saving(workdir: Path) -> bool:
+    """Whether a folder of a checkpoint stands there without its manifest."""
+    root = checkpoint.root(workdir)
+    done = {str(s) for s in checkpoint.steps(workdir)}
+    return any(p.is_dir() and p.name not in done for p in root.glob("*"))
+
+
+def _kill_once(
+    command: list[str], workdir: Path, after: int, in_save: bool, rng
+) -> str:
+    """Start the run; kill it at a random moment past step `after`. Says where it was:
+    'save', 'step' or 'end'."""
+    process = _start(command)
+    while process.poll() is None and _last_step(workdir) <= after:
+        time.sleep(0.002)
+    while in_save and process.poll() is None and not _is_saving(workdir):
+        time.sleep(0.0005)
+    time.sleep(rng.uniform(0, 0.02 if in_save else 0.1))
+    where = "save" if _is_saving(workdir) else "step"
+    if process.poll() is not None:
+        where = "end"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    return where
+
+
+def _timeless(path: Path) -> list[dict]:
+    rows = metrics.read(path)
+    return [{k: v for k, v in r.items() if k not in metrics.TIMES} for r in rows]
+
+
+def _arrays(workdir: Path) -> list[np.ndarray]:
+    """Parameters, optimizer state, key and step of the last checkpoint."""
+    step = checkpoint.newest(workdir)
+    items = {name: ocp.args.StandardRestore() for name in ("params", "state")}
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+        path = (checkpoint.root(workdir) / str(step)).resolve()
+        restored = checkpointer.restore(path, args=ocp.args.Composite(**items))
+    return [np.asarray(x) for n in items for x in jax.tree.leaves(restored[n])]
+
+
+def _check_kills(tmp_path: Path, *, kills: int, in_saves: int, num_steps: int) -> None:
+    names = write_names(tmp_path / "names.txt")
+    straight, killed = tmp_path / "straight", tmp_path / "killed"
+    genlm(*_command(names, straight, num_steps))
+    rng = random.Random(0)
+    plan = [True] * in_saves + [False] * (kills - in_saves)
+    rng.shuffle(plan)
+    command = _command(names, killed, num_steps)
+    where = []
+    for number, in_save in enumerate(plan):
+        after = number * num_steps // (kills + 1)
+        where.append(_kill_once(command, killed, after, in_save, rng))
+    assert "end" not in where, f"the run ended before it was killed: {where}"
+    assert where.count("save") >= in_saves * 2 // 3, f"too few kills in a save: {where}"
+    genlm(*command)
+    assert "as it was written" in genlm("verify", killed).stdout
+
+    for a, b in zip(_arrays(straight), _arrays(killed), strict=True):
+        np.testing.assert_array_equal(a, b)
+    for file in ("metrics.jsonl", "samples.jsonl"):
+        assert _timeless(straight / file) == _timeless(killed / file)
+    assert [
+        r["step"] for r in metrics.read(killed / "metrics.jsonl") if "loss" in r
+    ] == (list(range(1, num_steps + 1)))
+
+
+def test_killed_runs_end_as_uninterrupted_ones(tmp_path):
+    _check_kills(tmp_path, kills=3, in_saves=1, num_steps=40)
+
+
+@pytest.mark.slow
+def test_forty_kills(tmp_path):
+    _check_kills(tmp_path, kills=40, in_saves=10, num_steps=410)
+
+
+def test_a_killed_prepare_leaves_nothing_that_counts(tmp_path):
+    names = write_names(tmp_path / "names.txt")
+    workdir = tmp_path / "run"
+    partial = workdir / "data" / "tokens.partial"
+    process = _start(_command(names, workdir, 2))
+    while process.poll() is None and not partial.exists():
+        time.sleep(0.0005)
+    process.kill()
+    process.wait()
+    assert not (workdir / "data" / "lineage.json").exists()
+    genlm(*_command(names, workdir, 2))
+    assert not partial.exists()
+    assert json.loads((workdir / "data" / "lineage.json").read_text())["outputs"]

@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from genlm.errors import UserError
+
 
 class Rows(NamedTuple):
     """Row r holds pieces[starts[r]:starts[r + 1]]."""
@@ -78,6 +80,14 @@ def save(rows: Rows, folder: Path) -> None:
 
 
 def load(folder: Path) -> Rows:
-    starts = np.load(folder / "rows.npy")
-    pieces = np.load(folder / "pieces.npy", mmap_mode="r")
+    """The row index that `save` wrote.
+
+    Raises:
+      UserError: a file is missing, cut or unreadable.
+    """
+    try:
+        starts = np.load(folder / "rows.npy")
+        pieces = np.load(folder / "pieces.npy", mmap_mode="r")
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"{folder} is damaged: {error}; prepare it anew") from error
     return Rows(pieces, starts[:-1], int(starts[-1]))

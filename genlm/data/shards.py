@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from genlm.errors import UserError
+
 SHARD_TOKENS = 1 << 26  # a new shard begins once the last one holds this many
 
 
@@ -81,15 +83,25 @@ class Writer:
 
 
 class Tokens:
-    """A split opened for reading."""
+    """A split opened for reading.
+
+    Raises:
+      UserError: a file is missing, cut or unreadable.
+    """
 
     def __init__(self, folder: Path):
-        self.index = json.loads((folder / "index.json").read_text())
-        self.documents = np.load(folder / "documents.npy", mmap_mode="r")
-        self.shards = [
-            np.memmap(path, self.index["dtype"], mode="r")
-            for path in sorted(folder.glob("tokens-*.bin"))
-        ]
+        try:
+            self.index = json.loads((folder / "index.json").read_bytes())
+            self.documents = np.load(folder / "documents.npy", mmap_mode="r")
+            self.shards = [
+                np.memmap(path, self.index["dtype"], mode="r")
+                for path in sorted(folder.glob("tokens-*.bin"))
+            ]
+            whole = sum(map(len, self.shards)) == self.index["tokens"]
+        except (OSError, ValueError, EOFError, KeyError, TypeError) as error:
+            raise UserError(f"{folder} is damaged: {error}; prepare it anew") from error
+        if not whole:
+            raise UserError(f"{folder} is damaged: tokens are missing; prepare it anew")
 
     def bytes_per_token(self) -> float:
         """Text bytes a trained token, STOP counted and BOS not (it is never a target).

@@ -10,8 +10,9 @@ import dataclasses
 import glob
 import itertools
 import json
+import os
 from pathlib import Path
-from typing import Callable, Iterable, Iterator
+from typing import Any, Callable, Iterable, Iterator
 
 from genlm.errors import UserError
 
@@ -41,17 +42,21 @@ def resolve(paths: str) -> list[Path]:
     found: dict[Path, None] = {}
     for pattern in filter(None, (p.strip() for p in paths.split(","))):
         names = sorted(glob.glob(pattern, recursive=True))
-        if Path(pattern).exists() and pattern not in names:
+        if os.path.exists(pattern) and pattern not in names:
             names = [pattern]  # a real name with brackets in it
         if not names:
-            raise UserError(f"data.paths: nothing at {pattern}")
+            raise UserError(f"data.paths: no file {pattern}")
         found.update((Path(n), None) for n in names if not Path(n).is_dir())
         if all(Path(n).is_dir() for n in names):
             raise UserError(f"data.paths: {pattern} is a folder; write {pattern}/*.txt")
     if not found:
         raise UserError(f"data.paths is empty; name files, or {EMBEDDED}")
     for path in found:
-        if path.stat().st_size == 0:
+        try:
+            size = path.stat().st_size
+        except OSError as error:  # a link to nothing
+            raise UserError(f"data.paths: {path}: {error.strerror}") from error
+        if size == 0:
             raise UserError(f"data.paths: {path} is empty")
     return list(found)
 
@@ -107,7 +112,10 @@ def parts(path: Path) -> Iterator[str]:
             while block := file.read(PART_BYTES):
                 if b"\0" in block:
                     where = offset + block.index(b"\0")
-                    raise UserError(f"{path} is not text: NUL at byte {where}")
+                    raise UserError(
+                        f"{path} is not UTF-8 text: NUL at byte {where}; leave the file"
+                        " out, or convert it, for example with iconv -f utf-16 -t utf-8"
+                    )
                 text = rest + decode.decode(block)
                 offset += len(block)
                 cut = text.rfind("\n") + 1 or len(text)
@@ -118,7 +126,7 @@ def parts(path: Path) -> Iterator[str]:
     except UnicodeDecodeError as error:
         where = offset + error.start - (len(error.object) - len(block))
         raise UserError(
-            f"{path} is not UTF-8: bad byte at {where};"
+            f"{path} is not UTF-8 text: bad byte at {where}; leave the file out, or"
             " convert it, for example with iconv -f latin1 -t utf-8"
         ) from error
     except OSError as error:
@@ -145,10 +153,7 @@ def _fields(path: Path, field: str) -> Iterator[str]:
     for number, line in enumerate(_lines(path), 1):
         if not line.strip():
             continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise UserError(f"{path} line {number}: not JSON ({error})") from error
+        row = _json(line, f"{path} line {number}")
         if not isinstance(row, dict) or not isinstance(row.get(field), str):
             has = ", ".join(_text_fields(row)) or "none"
             raise UserError(
@@ -156,6 +161,19 @@ def _fields(path: Path, field: str) -> Iterator[str]:
                 " data.document is file, line, blank_line or such a field"
             )
         yield row[field]
+
+
+def _json(line: str, where: str) -> Any:
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError as error:
+        why = f"{error.msg} at column {error.colno}"
+    except (ValueError, RecursionError) as error:  # a number or a nesting too long
+        why = str(error)
+    raise UserError(
+        f"{where} is not JSON ({why}); data.document is file, line, blank_line, or a"
+        " field of JSON lines"
+    )
 
 
 def _text_fields(row: object) -> list[str]:

@@ -34,9 +34,12 @@ class Survey:
         by_hash = np.flatnonzero(self.kept)
         by_hash = by_hash[np.argsort(keys[by_hash], kind="stable")]
         if len(by_hash) == 0:
-            raise UserError("data.paths: no text is left after cleaning")
+            raise UserError("data.paths: these files hold nothing but white space")
         if len(by_hash) == 1:
-            self.cut = int(chars[by_hash[0]] * (1 - valid))
+            length = int(chars[by_hash[0]])
+            if length < 2:
+                raise UserError("data.paths: one character is no text to learn from")
+            self.cut = min(max(int(length * (1 - valid)), 1), length - 1)
             return
         held_out = int(np.searchsorted(keys[by_hash], np.uint64(valid * _HASHES)))
         held_out = min(max(held_out, 1), len(by_hash) - 1)
@@ -94,7 +97,7 @@ def _read(
     keys, chars = array.array("Q"), array.array("q")
     drawn: dict[int, tuple[int, int, str]] = {}
     for number, document in enumerate(documents):
-        key, at = dedup.Key(), 0
+        key, at, written = dedup.Key(), 0, False
         for part in document.parts():
             key.add(part)
             for start in range(0, len(part), _UNIT) if sample_bytes else ():
@@ -103,8 +106,9 @@ def _read(
                 if unit >= lowest:
                     drawn.setdefault(unit, (number, at + start, text))
             at += len(part)
+            written = written or bool(part.strip())
         keys.append(key.value())
-        chars.append(at)
+        chars.append(at if written else 0)
     if not keys:
-        raise UserError("data.paths: no document in these files")
+        raise UserError("data.paths: these files hold nothing but white space")
     return keys, chars, sorted(drawn.values())

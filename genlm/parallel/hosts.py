@@ -7,22 +7,67 @@ under the user's cache folder, so that a second start does not compile again.
 
 import os
 from pathlib import Path
+import re
+import warnings
 
 import jax
 
+from genlm.errors import UserError
+
 
 def setup() -> None:
-    """Join other processes if there are any; keep compiled programs."""
+    """Join other processes if there are any; keep compiled programs.
+
+    Raises:
+      UserError: the environment asks for devices or processes that are not there.
+    """
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    jax.config.update("jax_compilation_cache_dir", str(cache / "genlm" / "jax"))
+    compiled = cache / "genlm" / "jax"
+    jax.config.update("jax_compilation_cache_dir", str(compiled))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    _drop_damaged(compiled)
     if address := os.environ.get("JAX_COORDINATOR_ADDRESS"):
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
         jax.distributed.initialize(
             coordinator_address=address,
-            num_processes=int(os.environ["JAX_NUM_PROCESSES"]),
-            process_id=int(os.environ["JAX_PROCESS_ID"]),
+            num_processes=_number("JAX_NUM_PROCESSES"),
+            process_id=_number("JAX_PROCESS_ID"),
         )
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:  # jax asserts that one was found
+        asked = os.environ.get("JAX_PLATFORMS", "")
+        why = str(error).split("\n")[0] or f"JAX_PLATFORMS={asked} finds none here"
+        raise UserError(f"no devices: {why}") from error
+
+
+def _drop_damaged(compiled: Path) -> None:
+    """Delete a compiled program that proves damaged, so that it is kept anew.
+
+    A full disk or a kill cuts one off in the writing. JAX would go on without it, but
+    warn of it in every run from then on.
+    """
+    show = warnings.showwarning
+
+    def showwarning(message, *rest, **named) -> None:
+        complaint = r"Error \w+ persistent compilation cache entry for '(\w+)'"
+        if found := re.match(complaint, str(message)):
+            for path in compiled.glob(f"{found[1]}-*"):
+                path.unlink(missing_ok=True)
+        else:
+            show(message, *rest, **named)
+
+    warnings.showwarning = showwarning  # type: ignore[assignment]
+
+
+def _number(variable: str) -> int:
+    text = os.environ.get(variable, "")
+    if not text.isdecimal():
+        raise UserError(
+            f"JAX_COORDINATOR_ADDRESS is set, so {variable} must be a number, not"
+            f" {text!r}"
+        )
+    return int(text)
 
 
 def is_first() -> bool:

@@ -25,7 +25,8 @@ import orbax.checkpoint as ocp
 from genlm.errors import UserError
 from genlm.runs import directory, lineage
 
-logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax logs what it raises too
+for name in ("absl", "asyncio"):  # where Orbax logs what it raises too
+    logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def _unraisable(unraisable: Any, show: Any = sys.unraisablehook) -> None:

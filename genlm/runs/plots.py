@@ -168,6 +168,8 @@ def _style(axes: Any) -> None:
     axes.set_axisbelow(True)
     axes.tick_params(which="both", length=0, labelcolor=_COLOURS["ink"])
     axes.margins(x=0.02)
+    if np.ptp(axes.dataLim.intervalx) == 0:
+        axes.set_xlim(axes.dataLim.x0 - 1, axes.dataLim.x0 + 1)
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     if axes.get_yscale() == "log":
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=6))

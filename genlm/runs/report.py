@@ -125,11 +125,13 @@ def _cards(stages: list[Stage], models: list[tuple[Stage, int]]) -> list[Card]:
         for data in (d for d in stages if d.summary and stage.is_made_from(d)):
             tokens = plots.short(data.summary["train"]["tokens"])
             rows = stage.step * (stage.setting("batch_size") or 0)
-            times = plots.short(rows / data.summary["train"]["rows"])
-            cards.append(Card("training tokens", tokens, f"read {times} times"))
+            times = rows / data.summary["train"]["rows"]
+            often = plots.short(times) if times >= 0.01 else "less than 0.01"
+            cards.append(Card("training tokens", tokens, f"read {often} times"))
     if trained:
         seconds = sum(training_seconds(s.metrics) for s in trained)
-        note = f"{sum(s.step for s in trained):,} steps"
+        steps = sum(s.step for s in trained)
+        note = f"{steps:,} step{'s' if steps > 1 else ''}"
         cards.append(Card("training time", clock(seconds), note))
     return cards
 

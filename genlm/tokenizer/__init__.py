@@ -8,11 +8,18 @@ from genlm.tokenizer.base import Tokenizer
 
 
 def load(directory: Path) -> Tokenizer:
-    """The tokenizer that was saved in `directory`."""
+    """The tokenizer that was saved in `directory`.
+
+    Raises:
+      UserError: there is none, or it is damaged.
+    """
+    path = directory / "tokenizer.json"
     try:
-        kind = json.loads((directory / "tokenizer.json").read_text())["kind"]
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"no readable tokenizer in {directory}: {error}") from error
+        kind = json.loads(path.read_bytes())["kind"]
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is damaged: it names no kind of tokenizer") from error
     if kind == "byte":
         from genlm.tokenizer.byte import ByteTokenizer
 
@@ -21,4 +28,4 @@ def load(directory: Path) -> Tokenizer:
         from genlm.tokenizer.sentence_piece import SentencePieceTokenizer
 
         return SentencePieceTokenizer.load(directory)
-    raise UserError(f"{directory} holds a tokenizer of unknown kind {kind!r}")
+    raise UserError(f"{path} names an unknown kind of tokenizer, {kind!r}")

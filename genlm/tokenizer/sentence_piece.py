@@ -70,7 +70,21 @@ class SentencePieceTokenizer:
 
     @classmethod
     def load(cls, directory: Path) -> "SentencePieceTokenizer":
-        return cls((directory / _MODEL).read_bytes())
+        """The model that `save` wrote.
+
+        Raises:
+          UserError: it is not there, or damaged.
+        """
+        path = directory / _MODEL
+        try:
+            model = path.read_bytes()
+            if not model:  # SentencePiece would take it for a model of no pieces
+                raise UserError(f"{path} is damaged: it is empty")
+            return cls(model)
+        except OSError as error:
+            raise UserError(f"cannot read {path}: {error.strerror}") from error
+        except (RuntimeError, UnicodeDecodeError) as error:
+            raise UserError(f"{path} is damaged: no SentencePiece model") from error
 
 
 def train(
@@ -82,7 +96,7 @@ def train(
       algorithm: 'bpe' or 'unigram'.
 
     Raises:
-      UserError: the texts hold too little for `vocab_size`.
+      UserError: the texts hold too little for `vocab_size`, or too many characters.
     """
     model = io.BytesIO()
     sentencepiece.set_random_generator_seed(seed)
@@ -108,10 +122,9 @@ def train(
             num_threads=1,  # more threads break ties in an order that varies
             minloglevel=2,
         )
-    except (RuntimeError, OSError) as error:
+    except (RuntimeError, OSError, ValueError) as error:
         raise UserError(
-            f"cannot learn {vocab_size} pieces from this text; set a smaller"
-            f" tokenizer.vocab_size (SentencePiece: {_reason(error)})"
+            f"cannot learn {vocab_size} pieces from this text: {_reason(str(error))}"
         ) from error
     return SentencePieceTokenizer(model.getvalue())
 
@@ -123,5 +136,15 @@ def _lines(texts: Iterable[str]) -> Iterator[str]:
                 yield line[start : start + _LINE]
 
 
-def _reason(error: Exception) -> str:
-    return str(error).strip().splitlines()[-1][-160:]
+def _reason(text: str) -> str:
+    """What SentencePiece's complaint means for who set the vocabulary's size."""
+    if few := re.search(r"smaller than required_chars. \d+ vs (\d+)", text):
+        return (
+            f"its characters, the 256 bytes and the control tokens are {few[1]};"
+            f" set tokenizer.vocab_size to {few[1]} or more"
+        )
+    if many := re.search(r"set it to a value <= (\d+)", text):
+        return f"set tokenizer.vocab_size to {many[1]} or less"
+    if "sentences_.empty()" in text:
+        return "none of it was drawn; set a larger tokenizer.sample_bytes"
+    return text.strip().splitlines()[-1][-160:]

@@ -17,7 +17,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from genlm.runs import checkpoint, metrics
-from tests.command import genlm, ROOT
+from tests.command import ROOT, genlm
 from tests.data_files import write_names
 
 

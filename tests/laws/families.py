@@ -1,0 +1,106 @@
+"""THE FAMILIES: the models over which the laws are stated; a new one joins as a row.
+
+Also what the laws share: weights that all matter, texts as rows of their own, the
+trainer's full forward pass, and what it means that two results agree.
+"""
+
+import dataclasses
+import functools
+from typing import Any, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from genlm.model import transformer
+from genlm.model.transformer import TransformerConfig
+
+BASE = TransformerConfig(
+    vocab_size=61,
+    max_length=16,
+    num_layers=2,
+    model_dim=16,
+    num_heads=4,
+    num_kv_heads=4,
+    head_dim=8,
+    mlp_dim=24,
+)
+SCAN = {"scan_layers": True}
+FAMILIES = {
+    name: dataclasses.replace(BASE, **changes)
+    for name, changes in {
+        "mha_swiglu_tied": {},
+        "gqa": {"num_kv_heads": 2},
+        "mqa_geglu": {"num_kv_heads": 1, "activation": "geglu"},
+        "biases_gelu": {"use_bias": True, "activation": "gelu"},
+        "untied_relu2": {"tie_embeddings": False, "activation": "relu2"},
+        "scan": SCAN,
+        "scan_remat_full": SCAN | {"remat": "full"},
+        "remat_dots": {"remat": "dots"},
+        "bfloat16": {"dtype": "bfloat16"},
+    }.items()
+}
+every_family = pytest.mark.parametrize("config", FAMILIES.values(), ids=FAMILIES.keys())
+
+
+@functools.cache
+def weights(config: TransformerConfig) -> Any:
+    """Parameters in which every array matters: no bias is 0 and no norm is 1."""
+    rng = np.random.default_rng(0)
+
+    def array(spec) -> jax.Array:
+        noise = 0.25 * rng.standard_normal(spec.shape)
+        return jnp.asarray(noise + (spec.init == "ones"), jnp.float32)
+
+    return jax.tree.map(array, transformer.param_specs(config))
+
+
+def alone(texts: Sequence[Sequence[int]], length: int, pad: int = 0) -> dict[str, Any]:
+    """A batch [texts, length] with each text in a row of its own, PAD on the right.
+
+    A row predicts each token of its text but the first, as a row of
+    genlm.data.batches does; a text has at most `length` + 1 tokens.
+    """
+    B, T = len(texts), length
+    slots_BT = np.full((B, T + 1), pad, np.int32)
+    for row, text in zip(slots_BT, texts, strict=True):
+        row[: len(text)] = text
+    sizes_B1 = np.asarray([len(t) for t in texts])[:, None]
+    places_BT = np.broadcast_to(np.arange(T), (B, T))
+    real_BT = places_BT < sizes_B1
+    return {
+        "tokens": slots_BT[:, :-1],
+        "targets": slots_BT[:, 1:],
+        "weights": (places_BT + 1 < sizes_B1).astype(np.float32),
+        "segments": real_BT.astype(np.int32),
+        "positions": (places_BT * real_BT).astype(np.int32),
+    }
+
+
+def inputs(batch: dict[str, Any]) -> dict[str, Any]:
+    """What a model reads of a batch."""
+    return {name: batch[name] for name in ("tokens", "segments", "positions")}
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def hidden(params: Any, batch: dict[str, Any], config: TransformerConfig) -> jax.Array:
+    """hidden_BTD of whole rows, without a cache: what the trainer computes."""
+    return transformer.apply(params, batch, config)[0]
+
+
+def logits(config: TransformerConfig, batch: dict[str, Any]) -> jax.Array:
+    """logits_BTV of whole rows under `weights(config)`."""
+    params = weights(config)
+    hidden_BTD = hidden(params, inputs(batch), config)
+    return transformer.unembed(params, hidden_BTD, config.dtype)
+
+
+def assert_agree(a: Any, b: Any, config: TransformerConfig) -> None:
+    """float32: no difference above 1e-4; bfloat16: their mean is at most 0.02."""
+    difference = np.abs(np.asarray(a, np.float64) - np.asarray(b, np.float64))
+    assert difference.size
+    if config.dtype == "bfloat16":
+        assert np.mean(difference) <= 0.02
+    else:
+        assert np.max(difference) <= 1e-4

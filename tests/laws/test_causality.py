@@ -1,0 +1,85 @@
+"""THE CAUSALITY LAW, by gradients: no logit depends on a later token, on another
+document of its row, on PAD, on another row, or on what lies outside its window; and
+each does depend on its own token and on the earlier ones.
+"""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from genlm.model import transformer
+from tests.laws.families import BASE, alone, assert_agree, every_family, logits, weights
+
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
+WINDOW = 8
+DOCUMENTS = (8, 5, 7)  # their lengths in the first row; PAD after them
+T = 24
+
+
+def _batch() -> dict[str, np.ndarray]:
+    """Documents packed into a row, and one that is longer than the window; each slot
+    holds a token of its own, so that its embedding tells of that slot alone."""
+    counts = (*DOCUMENTS, T - sum(DOCUMENTS))
+    packed = np.repeat([1, 2, 3, 0], counts)
+    places = np.concatenate([np.arange(n) for n in counts]) * (packed > 0)
+    return {
+        "tokens": np.arange(2 * T, dtype=np.int32).reshape(2, T),
+        "segments": np.stack([packed, np.ones(T, int)]).astype(np.int32),
+        "positions": np.stack([places, np.arange(T)]).astype(np.int32),
+    }
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def _influence(params, batch, config):
+    """influence_BTCS: how much the logits at slot [B, T] move with the embedding that
+    is read at slot [C, S] (the rows once more)."""
+    B, T = batch["tokens"].shape
+    direction_V = jax.random.normal(jax.random.PRNGKey(0), (config.vocab_size,))
+
+    def read(embedding_VD):
+        changed = {**params, "embedding": embedding_VD}
+        hidden_BTD, _, _ = transformer.apply(changed, batch, config)
+        logits_BTV = transformer.unembed(params, hidden_BTD, config.dtype)
+        return logits_BTV @ direction_V
+
+    gradient_BTVD = jax.jacrev(read)(params["embedding"])
+    return jnp.linalg.norm(gradient_BTVD[:, :, : B * T], axis=-1).reshape(B, T, B, T)
+
+
+def _visible(batch: dict[str, np.ndarray], num_layers: int) -> np.ndarray:
+    """visible_BTCS: what a slot's logits may depend on; each layer looks one window
+    further back."""
+    B, T = batch["tokens"].shape
+    reach = num_layers * (WINDOW - 1)
+    visible_BTCS = np.zeros((B, T, B, T), bool)
+    for b in range(B):
+        for t in range(T):
+            for s in range(max(0, t - reach), t + 1):
+                same = batch["segments"][b, t] == batch["segments"][b, s]
+                visible_BTCS[b, t, b, s] = same
+    return visible_BTCS
+
+
+@every_family
+def test_logits_depend_on_their_own_document_so_far_and_on_nothing_else(config):
+    config = dataclasses.replace(config, max_length=WINDOW)
+    batch = _batch()
+    influence_BTCS = np.asarray(_influence(weights(config), batch, config))
+    visible_BTCS = _visible(batch, config.num_layers)
+    real_BT = batch["segments"] > 0  # what is computed at PAD is never used
+    assert np.all(influence_BTCS[real_BT][~visible_BTCS[real_BT]] == 0)
+    assert np.all(influence_BTCS[real_BT][visible_BTCS[real_BT]] > 0)
+
+
+def test_a_long_row_reads_as_its_first_part_alone_would():
+    # rows from 128 on are attended to in blocks
+    config = dataclasses.replace(BASE, max_length=48)
+    text = np.random.default_rng(0).integers(0, config.vocab_size, 128)
+    whole_BTV = logits(config, alone([text], 128))
+    part_BTV = logits(config, alone([text[:100]], 100))
+    assert_agree(whole_BTV[:, :100], part_BTV, config)

@@ -14,7 +14,6 @@ from benchmarks.shapes import SHAPES, Shape
 from benchmarks.table import Row
 from genlm.data import rows, shards
 from genlm.data.batches import TrainBatches
-from genlm.errors import UserError
 
 READ_AHEAD = 16  # batches that threads may have made before the clock starts
 DTYPE = "bfloat16"
@@ -55,8 +54,7 @@ def prepared(folder: Path, text: str, document: str, row_length: int) -> Path:
         f"--config.data.document={document}",
         f"--config.data.row_length={row_length}",
     )
-    if code := process.wait():
-        raise UserError(f"{process.args} ended with code {code}")
+    command.finish(process)
     return workdir / "tokens" / "train"
 
 

@@ -10,7 +10,6 @@ from typing import Iterator
 
 from benchmarks import command, table, texts
 from benchmarks.table import Row
-from genlm.errors import UserError
 from genlm.runs import metrics
 
 TEXT_BYTES = 200_000_000
@@ -19,12 +18,14 @@ NUM_STEPS = 5000
 
 
 def measure(arguments: argparse.Namespace) -> Iterator[Row]:
-    """Prepare with either kind of document and tokenizer, then train."""
-    del arguments
+    """Prepare with either kind of document (--full: and of tokenizer), then train."""
+    kinds = [("line", "byte"), ("file", "byte")]
+    if arguments.full:
+        kinds += [("line", "bpe"), ("file", "bpe")]
     with tempfile.TemporaryDirectory() as folder:
         text = Path(folder) / "text.txt"
         texts.write_prose(text, TEXT_BYTES)
-        for document, kind in (("line", "byte"), ("file", "byte"), ("file", "bpe")):
+        for document, kind in kinds:
             yield from prepare(
                 text, document, kind, Path(folder) / f"{document}-{kind}"
             )
@@ -65,8 +66,7 @@ def train(folder: Path) -> Row:
         "--config.eval.eval_every=500",
         "--config.eval.sample_every=500",
     )
-    if code := process.wait():
-        raise UserError(f"{process.args} ended with code {code}")
+    command.finish(process)
     rows = metrics.read(folder / "run" / "metrics.jsonl")
     held = {r["step"]: r["memory_mb"] for r in rows if "memory_mb" in r}
     early = mean(mb for step, mb in held.items() if 500 <= step <= 1500)

@@ -21,7 +21,10 @@ LONGEST = 600.0  # seconds
 def measure(arguments: argparse.Namespace) -> Iterator[Row]:
     """The help beside a bare interpreter, the first step beside `import jax`."""
     del arguments
-    sides = (lambda: help_(), lambda: finish("-c", "pass"))
+    sides = (
+        lambda: seconds("-m", "genlm.cli", "--help"),
+        lambda: seconds("-c", "pass"),
+    )
     helps = pairs.take_turns(sides, HELPS)
     yield pairs.row("genlm --help beside python", "s", *helps, less_is_better=True)
     with tempfile.TemporaryDirectory() as name:
@@ -32,7 +35,7 @@ def measure(arguments: argparse.Namespace) -> Iterator[Row]:
         numbers = iter(range(STARTS))
         sides = (
             lambda: first_step(folder, f"warm-{next(numbers)}"),
-            lambda: finish("-c", "import jax; jax.devices()"),
+            lambda: seconds("-c", "import jax; jax.devices()"),
         )
         starts = pairs.take_turns(sides, STARTS)
         yield pairs.row(
@@ -43,15 +46,10 @@ def measure(arguments: argparse.Namespace) -> Iterator[Row]:
         )
 
 
-def help_() -> float:
-    return finish("-m", "genlm.cli", "--help")
-
-
-def finish(*arguments: str) -> float:
+def seconds(*arguments: str) -> float:
     """Seconds of a Python from its start to its end."""
     begun = time.perf_counter()
-    if code := command.python(*arguments).wait():
-        raise UserError(f"python {' '.join(arguments)} ended with code {code}")
+    command.finish(command.python(*arguments))
     return time.perf_counter() - begun
 
 
@@ -74,10 +72,8 @@ def first_step(folder: Path, run: str) -> float:
     )
     try:
         while not metrics.read(workdir / "metrics.jsonl"):
-            if process.poll() is not None:
-                raise UserError(f"{process.args} ended with code {process.returncode}")
-            if time.perf_counter() - begun > LONGEST:
-                raise UserError(f"no first step within {LONGEST:.0f} s")
+            if process.poll() is not None or time.perf_counter() - begun > LONGEST:
+                raise UserError(f"{run}: no first step within {LONGEST:.0f} s")
             time.sleep(0.01)
         return time.perf_counter() - begun
     finally:

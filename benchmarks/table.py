@@ -39,6 +39,7 @@ Measure = Callable[[argparse.Namespace], Iterable[Row]]
 def main(description: str, measure: Measure) -> int:
     """Measure, print the table or JSON, and return the exit code."""
     arguments = parse(description)
+    warn_if_busy()
     rows = []
     try:
         for row in measure(arguments):
@@ -72,6 +73,13 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def warn_if_busy() -> None:
+    """Say so if other work is running: it slows the two sides unequally."""
+    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    if load > cores + 0.5:
+        say(f"this machine is busy, load {load:.1f} on {cores} cores: trust no figure")
+
+
 def to_json(rows: Iterable[Row]) -> str:
     return json.dumps({"rows": [dataclasses.asdict(row) for row in rows]})
 
@@ -83,8 +91,8 @@ def from_json(text: str) -> list[Row]:
 
 def show(title: str, rows: Iterable[Row]) -> None:
     """Print a table that is Markdown as well."""
-    table = Table(title=title, title_justify="left", box=box.MARKDOWN)
-    table.add_column("measured")
+    table = Table(box=box.MARKDOWN)
+    table.add_column("measured", no_wrap=True)
     for name in ("genlm", "beside", "ratio", "unit", "utilisation", "spread"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
@@ -97,9 +105,8 @@ def show(title: str, rows: Iterable[Row]) -> None:
             percent(row.utilisation),
             percent(row.spread),
         )
-    console = Console()
-    console.width = max(console.width, 120)
-    console.print(table)
+    print(f"\n{title}")
+    Console(width=200).print(table)
 
 
 def number(value: float | None) -> str:

@@ -6,19 +6,20 @@ from pathlib import Path
 from pydoc_data.topics import topics
 import random
 
+_WORDS = 1 << 16  # drawn at a time
+
 
 def write_prose(path: Path, num_bytes: int) -> None:
-    """Lines of 3 to 24 words."""
+    """Lines of 13 words on average."""
     rng = random.Random(0)
     words = " ".join(topics.values()).split()
     written = 0
     with open(path, "w", encoding="utf-8") as file:
         while written < num_bytes:
-            drawn = iter(rng.choices(words, k=1 << 16))
-            lengths = iter(lambda: rng.randint(3, 24), None)
-            lines = (" ".join(itertools.islice(drawn, n)) for n in lengths)
-            text = "\n".join(itertools.takewhile(bool, lines)) + "\n"
-            written += file.write(text)
+            drawn = rng.choices(words, k=_WORDS)
+            ends = sorted(rng.sample(range(_WORDS), _WORDS // 13))
+            lines = (" ".join(drawn[a:b]) for a, b in itertools.pairwise(ends))
+            written += file.write("\n".join(lines) + "\n")
 
 
 def write_names(path: Path, number: int) -> None:

@@ -12,7 +12,7 @@ from typing import Callable
 
 import torch
 from torch.nn import functional
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import AutoModelForCausalLM, GPT2Config
 
 from benchmarks import pairs
 from benchmarks.shapes import SHAPES, Shape
@@ -38,7 +38,7 @@ def make_step(
 ) -> pairs.Step:
     """Forward, backward, clipping and AdamW on one random batch."""
     torch.manual_seed(0)
-    model = GPT2LMHeadModel(
+    model = AutoModelForCausalLM.from_config(
         GPT2Config(
             n_layer=shape.layers,
             n_embd=shape.width,
@@ -46,13 +46,13 @@ def make_step(
             n_positions=shape.length,
             vocab_size=shape.vocab,
             activation_function="gelu_pytorch_tanh",
-            attn_implementation=attention,
             resid_pdrop=0.0,
             embd_pdrop=0.0,
             attn_pdrop=0.0,
             bos_token_id=0,
             eos_token_id=0,
-        )
+        ),
+        attn_implementation=attention,
     )
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1, fused=True

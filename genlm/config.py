@@ -66,7 +66,9 @@ def _get_config(path: Path, arg: str) -> ConfigDict:
         raise UserError(f"{path}{line}: {type(error).__name__}: {error}") from error
     if not isinstance(config, ConfigDict):
         kind = type(config).__name__
-        raise UserError(f"{path}: get_config gives {kind}, not ml_collections.ConfigDict")
+        raise UserError(
+            f"{path}: get_config gives {kind}, not ml_collections.ConfigDict"
+        )
     config.lock()
     return config
 
@@ -168,9 +170,7 @@ def to_dataclass(cls: type[T], section: Mapping[str, Any], **derived: Any) -> T:
     needed = {n for n, f in fields.items() if f.default is dataclasses.MISSING}
     if missing := sorted(needed - set(values)):
         raise UserError(f"the config section of {cls.__name__} lacks {missing}")
-    return cls(
-        **{n: _typed(v, fields[n].type, cls, n) for n, v in values.items()}
-    )
+    return cls(**{n: _typed(v, fields[n].type, cls, n) for n, v in values.items()})
 
 
 def _typed(value: Any, kind: Any, cls: type, name: str) -> Any:

@@ -2,22 +2,66 @@
 
 import os
 from pathlib import Path
+import re
 import subprocess
 import sys
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+# To this process a disk is full once a file holds so many bytes. Python ignores
+# SIGXFSZ, so the write says EFBIG.
+_ON_A_FULL_DISK = """
+import resource, runpy
+resource.setrlimit(resource.RLIMIT_FSIZE, ({0}, {0}))
+runpy.run_module("genlm.cli", run_name="__main__")
+"""
+_PROGRESS = re.compile(r"\w+: [\d,]+( of [\d,]+)?, .*/s( .*)?")
 
 
-def genlm(*arguments: object, code: int = 0, **popen) -> subprocess.CompletedProcess:
-    """Run the command from the project's root; its exit code must be `code`."""
-    environment = {**os.environ, "XLA_FLAGS": "", **popen.pop("env", {})}
-    done = subprocess.run(
-        [sys.executable, "-m", "genlm.cli", *map(str, arguments)],
+def start(
+    *arguments: object, file_bytes: int | None = None, **popen
+) -> subprocess.Popen:
+    """The command, begun from the project's root; its output is piped as text.
+
+    Args:
+      file_bytes: no file that it writes may grow larger.
+    """
+    module = ["-m", "genlm.cli"]
+    if file_bytes is not None:
+        module = ["-c", _ON_A_FULL_DISK.format(file_bytes)]
+    return subprocess.Popen(
+        [sys.executable, *module, *map(str, arguments)],
         cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        **popen,
+        env={**os.environ, "XLA_FLAGS": ""},
+        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **popen},
     )
-    assert done.returncode == code, f"exit {done.returncode}\n{done.stderr[-3000:]}"
-    return done
+
+
+def genlm(
+    *arguments: object, code: int = 0, input: Any = None, **popen
+) -> subprocess.CompletedProcess:
+    """Run the command to its end; its exit code must be `code`."""
+    stdin = subprocess.DEVNULL if input is None else subprocess.PIPE
+    process = start(*arguments, stdin=stdin, **popen)
+    out, err = process.communicate(input)
+    assert process.returncode == code, f"exit {process.returncode}\n{err[-3000:]}"
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def mistake(*arguments: object, code: int = 1, **popen) -> str:
+    """Run the command, which must fail; the one line that it says on stderr."""
+    said = genlm(*arguments, code=code, **popen).stderr
+    lines = complaints(said)
+    assert len(lines) == 1, said[-3000:]
+    assert lines[0].startswith(f"genlm {arguments[0]}: "), lines[0]
+    return lines[0]
+
+
+def complaints(said: str) -> list[str]:
+    """The lines of stderr that are not about how far the work is."""
+    return [line for line in said.splitlines() if not _PROGRESS.fullmatch(line)]
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    """Every file below `folder`, to compare before and after."""
+    return {p: p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}

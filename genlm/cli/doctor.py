@@ -66,4 +66,7 @@ def _print_devices() -> None:
         stats = device.memory_stats() or {}
         limit = stats.get("bytes_limit", 0)
         free = (limit - stats.get("bytes_in_use", 0)) / 2**30
-        print(f"  {device.device_kind} {device.id}" + f", {free:.1f} GiB free" * (limit > 0))
+        print(
+            f"  {device.device_kind} {device.id}"
+            + f", {free:.1f} GiB free" * (limit > 0)
+        )

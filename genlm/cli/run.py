@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 import sys
 
+from genlm.errors import Stopped, UserError
+
 EXAMPLE = (
     "genlm run experiments/life.py:smoke --workdir runs/life"
     " --config.pretrain.train.num_steps=50"
@@ -12,17 +14,18 @@ EXAMPLE = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", help="FILE or FILE:ARG, a file with get_config(arg)")
-    parser.add_argument("--workdir", required=True, type=Path, help="where it all goes")
+    parser.add_argument("--workdir", required=True, help="where it all goes")
     parser.usage = "genlm run CONFIG[:ARG] --workdir DIR [--config.key=value ...]"
 
 
 def main(arguments: argparse.Namespace) -> int:
     from genlm import config, stages
-    from genlm.errors import Stopped
 
+    if not arguments.workdir:  # else Path would take it for the current directory
+        raise UserError("--workdir is empty")
     resolved = config.load(arguments.config, arguments.rest)
     try:
-        stages.run(resolved, arguments.workdir)
+        stages.run(resolved, Path(arguments.workdir))
     except Stopped as stopped:
         print(
             f"genlm run: {stopped}; saved. The same command goes on from there.",

@@ -12,7 +12,7 @@ from genlm.data.sources import Document
 
 _INVISIBLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x84\x86-\x9f\u200b\u2060\ufeff]")
 _LINE_END = re.compile(r"\r\n?|\u2028|\u2029|\x85")
-_TRAILING = re.compile(r"[^\S\n]+$", re.MULTILINE)
+_TRAILING = re.compile(r"(?<![^\S\n])[^\S\n]+$", re.MULTILINE)  # tried once a run
 _BLANK = re.compile(r"\n{3,}")
 
 

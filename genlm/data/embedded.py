@@ -6,6 +6,7 @@ Read from the interpreter that runs, never copied: the language reference of
 """
 
 import ast
+import functools
 from pathlib import Path
 import sysconfig
 from typing import Iterator
@@ -13,19 +14,44 @@ from typing import Iterator
 from genlm.data.sources import Document, of_text
 
 LICENCE = "PSF-2.0 (Python Software Foundation)"
+_LONG = 40  # characters; shorter paragraphs repeat by nature
 _SKIPPED = {"site-packages", "dist-packages", "test", "tests", "idle_test"}
 _SKIPPED |= {"pydoc_data", "__pycache__"}
 
 
 def read() -> Iterator[Document]:
-    """One document a topic of the language reference and a module's docstrings."""
+    """A document a topic of the language reference, and one a docstring.
+
+    Topics hold each other's sections and classes each other's docstrings, so a long
+    paragraph that stood before is left out: else much of what is held out has been
+    read in training.
+    """
+    seen: set[str] = set()
+    for name, text in _texts():
+        if new := "\n\n".join(p for p in text.split("\n\n") if _is_new(p, seen)):
+            yield of_text(name, new)
+
+
+@functools.cache
+def _texts() -> tuple[tuple[str, str], ...]:
+    """(name, text) of everything, read once a process: 3 MB."""
     from pydoc_data.topics import topics
 
-    for name in sorted(topics):
-        yield of_text(f"topic {name}", topics[name])
+    texts = [(f"topic {name}", topics[name]) for name in sorted(topics)]
     for path in modules():
-        if text := docstrings(path.read_text("utf-8", errors="replace")):
-            yield of_text(f"module {path.name}", text)
+        source = path.read_text("utf-8", "replace")
+        texts += [(f"module {path.name}", text) for text in docstrings(source)]
+    return tuple(texts)
+
+
+def _is_new(paragraph: str, seen: set[str]) -> bool:
+    words = " ".join(paragraph.split())
+    if len(words) < _LONG:
+        return True
+    if words in seen:
+        return False
+    seen.add(words)
+    return True
 
 
 def modules() -> list[Path]:
@@ -38,7 +64,7 @@ def modules() -> list[Path]:
     )
 
 
-def docstrings(source: str) -> str:
+def docstrings(source: str) -> list[str]:
     """The docstrings of a module, its classes and functions, in order of the source.
 
     Each but the module's own is headed by its name, as documentation would head it.
@@ -46,8 +72,8 @@ def docstrings(source: str) -> str:
     try:
         module = ast.parse(source)
     except (SyntaxError, ValueError):
-        return ""
-    return "\n\n".join(_docstrings(module, ""))
+        return []
+    return list(_docstrings(module, ""))
 
 
 def _docstrings(node: ast.AST, prefix: str) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 Before: paths from a config. After: clean. A document is a sequence of text parts that
 can be read again and again; a file larger than PART_BYTES is one document of several
-parts, cut after a newline, so that memory stays bounded whatever the file's size.
+parts, cut at a line end, so that memory stays bounded whatever the file's size.
 """
 
 import codecs
@@ -100,7 +100,7 @@ def _texts(path: Path, texts: Iterable[str]) -> Iterator[Document]:
 
 
 def parts(path: Path) -> Iterator[str]:
-    """The text of a file in parts of at most about PART_BYTES, cut after a newline.
+    """The text of a file in parts of about PART_BYTES, cut where a line ends.
 
     Raises:
       UserError: the file cannot be read, or is not UTF-8 text (says at which byte).
@@ -118,7 +118,7 @@ def parts(path: Path) -> Iterator[str]:
                     )
                 text = rest + decode.decode(block)
                 offset += len(block)
-                cut = text.rfind("\n") + 1 or len(text)
+                cut = _cut(text)
                 rest = text[cut:]
                 yield text[:cut]
             if rest := rest + decode.decode(b"", final=True):
@@ -131,6 +131,18 @@ def parts(path: Path) -> Iterator[str]:
         ) from error
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _cut(text: str) -> int:
+    """Where to end a part: at its last line end, or else between words.
+
+    The white space there goes to the next part, so that no run of it is ever cut and
+    each part can be cleaned by itself.
+    """
+    for space in ("\n", " "):
+        if cut := len(text[: max(text.rfind(space), 0)].rstrip()):
+            return cut
+    return len(text)
 
 
 def _lines(path: Path) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 Before: clean. After: the tokenizer (trained on `sample`) and shards (through `split`).
 A document is held out by its hash: the lowest `valid_fraction` of all hashes, and at
-least one document on each side. A corpus of a single document is held out at its end.
+least one text on each side. A corpus of a single text is held out at its end.
 Text is drawn for the sample by the hash of its own 64 kB units, held-out text never.
 """
 
@@ -31,19 +31,18 @@ class Survey:
         self.valid = np.zeros(len(keys), bool)
         self.cut = 0  # of a single document: the first character held out
         self.sample: list[str] = []
-        by_hash = np.flatnonzero(self.kept)
-        by_hash = by_hash[np.argsort(keys[by_hash], kind="stable")]
+        by_hash = np.unique(keys[self.kept])
         if len(by_hash) == 0:
             raise UserError("data.paths: these files hold nothing but white space")
         if len(by_hash) == 1:
-            length = int(chars[by_hash[0]])
+            length = int(chars[self.kept][0])
             if length < 2:
                 raise UserError("data.paths: one character is no text to learn from")
             self.cut = min(max(int(length * (1 - valid)), 1), length - 1)
             return
-        held_out = int(np.searchsorted(keys[by_hash], np.uint64(valid * _HASHES)))
+        held_out = int(np.searchsorted(by_hash, np.uint64(valid * _HASHES)))
         held_out = min(max(held_out, 1), len(by_hash) - 1)
-        self.valid[by_hash[:held_out]] = True
+        self.valid = self.kept & (keys < by_hash[held_out])
 
     @classmethod
     def of(

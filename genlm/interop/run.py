@@ -81,7 +81,7 @@ def open_run(path: Path, which: str = "last") -> Opened:
 
 
 def _check_files(workdir: Path) -> None:
-    """Make sure that the model's shape and tokenizer are as a finished run left them."""
+    """Make sure that shape and tokenizer are as a finished run left them."""
     for name, expected in lineage.read(workdir).get("outputs", {}).items():
         if name == "model.json" or name.startswith("tokenizer/"):
             if lineage.sha256(workdir / name) != expected:

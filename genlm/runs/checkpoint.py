@@ -9,7 +9,6 @@ said and passed over for the one before.
 """
 
 from concurrent.futures import Future, ThreadPoolExecutor
-import json
 import logging
 import math
 from pathlib import Path
@@ -187,7 +186,7 @@ class Checkpoints:
         self._pending = (step, valid_loss)
 
     def confirm(self, step: int) -> None:
-        """A finite loss and gradient came from `step`: let it count once it is written."""
+        """A finite loss and gradient came from `step`: it counts once it is written."""
         if self._pending is not None and self._pending[0] == step:
             pending, self._pending = self._pending, None
             self._writing = self._thread.submit(self._commit, *pending)

@@ -55,7 +55,9 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text("utf-8"))
     except FileNotFoundError as error:
-        raise UserError(f"{path.parent} is not a finished run: no {path.name}") from error
+        raise UserError(
+            f"{path.parent} is not a finished run: no {path.name}"
+        ) from error
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read {path}: {error}") from error
 
@@ -66,9 +68,9 @@ def write_json(path: Path, value: Any) -> None:
 
 @contextlib.contextmanager
 def filling(folder: Path) -> Iterator[Path]:
-    """An empty folder to fill, which takes the place of `folder` once the block is done.
+    """An empty folder to fill, which takes the place of `folder` after the block.
 
-    If it is not (a full disk, a wrong input, a signal), `folder` is as it was.
+    If the block fails (a full disk, a wrong input, a signal), `folder` is as it was.
 
     Raises:
       UserError: the block could not write.

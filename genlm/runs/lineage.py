@@ -42,12 +42,15 @@ def of_inputs(paths: Iterable[Path], known: dict[str, Any]) -> dict[str, Any]:
         entry = {"bytes": stat.st_size, "modified_ns": stat.st_mtime_ns}
         old = known.get(str(path), {})
         same = all(old.get(k) == v for k, v in entry.items())
-        entries[str(path)] = {"sha256": old["sha256"] if same else sha256(path), **entry}
+        entries[str(path)] = {
+            "sha256": old["sha256"] if same else sha256(path),
+            **entry,
+        }
     return entries
 
 
 def of_outputs(workdir: Path, names: Iterable[str]) -> dict[str, str]:
-    """{path within the run: sha256} of the named files and all files of named folders."""
+    """{path within the run: sha256} of named files and of all files in named folders."""
     files: list[Path] = []
     for name in names:
         path = workdir / name

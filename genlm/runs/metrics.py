@@ -55,8 +55,8 @@ class Log:
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """The rows of a JSON-lines file; [] if there is none. A line that was cut off in the
-    middle or damaged ends them."""
+    """The rows of a JSON-lines file; [] if there is none. A line that was cut off in
+    the middle or damaged ends them."""
     if not path.exists():
         return []
     rows = []

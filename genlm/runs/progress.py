@@ -40,7 +40,9 @@ class Bar:
                 TextColumn("{task.fields[note]}"),
                 console=Console(stderr=True),
             )
-            self._task = self._rich.add_task(title, total=total, completed=start, note="")
+            self._task = self._rich.add_task(
+                title, total=total, completed=start, note=""
+            )
 
     def __enter__(self) -> "Bar":
         if self._rich:
@@ -89,4 +91,6 @@ def track(items: Iterable[T], title: str, total: int | None, unit: str) -> Itera
 def _clock(seconds: float) -> str:
     minutes, seconds = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+    return (
+        f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+    )

@@ -2,11 +2,14 @@
 
 A config with `stage` is one stage, run in the workdir. A config with `stages` is a
 life: each named section is a stage config, run in order in workdir/<name>; where such
-a section's `data.prepared` names an earlier stage, it means that stage's directory.
+a section's `data.prepared` or `source` names an earlier stage, it means that stage's
+directory. A stage module has READS (what must stand in its config), read(config), which
+checks every value, and run(config, workdir).
 """
 
 import importlib
 from pathlib import Path
+from types import ModuleType
 
 from ml_collections import ConfigDict
 
@@ -25,39 +28,48 @@ def run(config: ConfigDict, workdir: Path) -> None:
       UserError: `workdir` holds something else, or a stage says what is wrong.
     """
     if "stages" not in config:
-        _check(config)
+        stage = _checked(config)
         rerun.check_kind(config, workdir)
-        _run_stage(config, workdir)
+        stage.run(config, workdir)
         return
-    for name in config.stages:
-        if not isinstance(config.get(name), ConfigDict):
-            raise UserError(f"'stages' names {name!r}, and there is no such section")
-        _check(config[name])
+    sections = [_section(config, name, workdir) for name in config.stages]
+    stages = [_checked(section) for section in sections]
     directory.create(workdir)
     rerun.check_life(config, workdir)
     rerun.save_config(config, workdir)
-    for number, name in enumerate(config.stages, 1):
-        print(f"[{number}/{len(config.stages)}] {name}", flush=True)
-        section = config[name].copy_and_resolve_references()
-        data = section.get("data", ConfigDict())
-        if data.get("prepared") in config.stages:
-            data.prepared = str(workdir / data.prepared)
-        if section.get("source") in config.stages:
-            section.source = str(workdir / section.source)
-        _run_stage(section, workdir / name)
+    for i, (name, stage) in enumerate(zip(config.stages, stages)):
+        print(f"[{i + 1}/{len(stages)}] {name}", flush=True)
+        stage.run(sections[i], workdir / name)
 
 
-def _check(config: ConfigDict) -> None:
-    """Make sure that `config` is of a stage and has what every stage reads."""
-    if config.get("stage") not in STAGES:
-        name = config.get("stage")
+def _section(config: ConfigDict, name: str, workdir: Path) -> ConfigDict:
+    """The config of a stage, with the directory of each earlier one that it names."""
+    if not isinstance(config.get(name), ConfigDict):
+        raise UserError(f"'stages' names {name!r}, and there is no such section")
+    section = config[name].copy_and_resolve_references()
+    earlier = config.stages[: config.stages.index(name)]
+    places = (section.get("data", ConfigDict()), "prepared"), (section, "source")
+    for node, key in places:
+        value = node.get(key)
+        if value in earlier:
+            node[key] = str(workdir / value)
+        elif value and not Path(value).is_dir():
+            raise UserError(
+                f"{name}: {key} is {value!r}, no earlier stage"
+                f" ({', '.join(earlier) or 'there is none'}) and no directory"
+            )
+    return section
+
+
+def _checked(config: ConfigDict) -> ModuleType:
+    """The module of the stage; every value of its config was looked at, so that a wrong
+    one is an error now, and not after the stages before it."""
+    name, seed = config.get("stage"), config.get("seed")
+    if name not in STAGES:
         raise UserError(f"no stage {name!r}; stages: {', '.join(STAGES)}")
-    seed = config.get("seed")
     if type(seed) is not int or not 0 <= seed < 1 << 31:
         raise UserError(f"seed {seed!r} is not a number from 0 to 2147483647")
-
-
-def _run_stage(config: ConfigDict, workdir: Path) -> None:
-    stage = importlib.import_module(f"genlm.stages.{config.stage}")
+    stage = importlib.import_module(f"genlm.stages.{name}")
     configs.require(config, stage.READS)
-    stage.run(config, workdir)
+    stage.read(config)
+    return stage

@@ -26,15 +26,23 @@ from genlm.stages.prepare import Prepared
 READS = ("seed", "source", "checkpoint", "order", "data.prepared", "eval")
 
 
+def read(config: ConfigDict) -> EvalConfig:
+    """What this stage reads of a config, checked."""
+    if type(config.order) is not int or config.order < 1:
+        raise UserError(f"order {config.order!r} is not a positive number")
+    which = config.checkpoint
+    if which not in ("last", "best") and not str(which).isdecimal():
+        raise UserError(f"checkpoint {which!r} is not 'last', 'best' or a step")
+    return configs.to_dataclass(EvalConfig, config.eval)
+
+
 def run(config: ConfigDict, workdir: Path) -> None:
     """Measure the run `config.source`; write workdir/results.json."""
-    evaluation = configs.to_dataclass(EvalConfig, config.eval)
-    if config.order < 1:
-        raise UserError(f"order {config.order} is not positive")
+    evaluation = read(config)
     source = find(Path(config.source))
     prepared = Prepared(Path(config.data.prepared))
     inputs = {
-        str(source): {"sha256": lineage.digest(lineage.read(source)["outputs"])},
+        str(source): {"sha256": lineage.digest(lineage.read(source).get("outputs"))},
         **prepared.inputs,
     }
     if rerun.is_finished(config, workdir, inputs):
@@ -42,7 +50,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
         return
     hosts.setup()
     directory.create(workdir)
-    params, model, tokenizer, step = open_run(source, config.checkpoint)
+    params, model, tokenizer, step = open_run(source, str(config.checkpoint))
     mesh = meshes.make(meshes.MeshConfig())
     with jax.set_mesh(mesh):
         validate = make_validation(prepared, model, evaluation.batch_size, mesh)

@@ -76,6 +76,8 @@ class Prepared:
             )
         self.tokenizer: Tokenizer = tokenizers.load(self.folder / "tokenizer")
         self.summary = directory.read_json(self.folder / "summary.json")
+        for name in SPLITS:  # what is damaged shows now, not after an hour
+            self.split(name)
         self.inputs = {
             str(path): {"sha256": lineage.digest(lineage.read(path)["outputs"])}
         }
@@ -84,10 +86,17 @@ class Prepared:
         return shards.Tokens(self.folder / name), rows.load(self.folder / name)
 
 
+def read(config: ConfigDict) -> tuple[DataConfig, TokenizerConfig]:
+    """What this stage reads of a config, checked."""
+    return (
+        configs.to_dataclass(DataConfig, config.data),
+        configs.to_dataclass(TokenizerConfig, config.tokenizer),
+    )
+
+
 def run(config: ConfigDict, workdir: Path) -> None:
     """Write workdir/tokens/{tokenizer, train, valid, summary.json} and its lineage."""
-    data = configs.to_dataclass(DataConfig, config.data)
-    tokenizer_config = configs.to_dataclass(TokenizerConfig, config.tokenizer)
+    data, tokenizer_config = read(config)
     own = ConfigDict({k: config[k] for k in ("seed", "data", "tokenizer")})
     own.stage = "prepare"
     inputs = lineage.of_inputs(_files(data), lineage.read(workdir).get("inputs", {}))

@@ -86,6 +86,9 @@ class Recipe(NamedTuple):
 
 def read(config: ConfigDict) -> Recipe:
     """The recipe of a config; a wrong value is an error now, not after an hour."""
+    if not config.data.prepared:
+        configs.require(config, prepare.READS)
+        prepare.read(config)
     configs.to_dataclass(TransformerConfig, config.model, vocab_size=1, max_length=1)
     return Recipe(
         config.seed,

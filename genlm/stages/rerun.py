@@ -43,8 +43,8 @@ def check_life(config: ConfigDict, workdir: Path) -> None:
       UserError: one was not (names the key).
     """
     check_kind(config, workdir)
-    before = _config_before(workdir)
-    for name in config.stages if before is not None else ():
+    before = _config_before(workdir) or ConfigDict()
+    for name in config.stages:
         if name in before and _has_work(workdir / name):
             _same_settings(workdir, before[name], config[name], f"{name}.")
 
@@ -59,7 +59,9 @@ def is_finished(config: ConfigDict, workdir: Path, inputs: dict[str, Any]) -> bo
         return False
     before = _config_before(workdir)
     if before is None:
-        raise UserError(f"{workdir} holds work and no config.json; take another --workdir")
+        raise UserError(
+            f"{workdir} holds work and no config.json; take another --workdir"
+        )
     _same_settings(workdir, before, config)
     old = lineage.read(workdir)
     if old:
@@ -75,13 +77,17 @@ def _config_before(workdir: Path) -> ConfigDict | None:
     try:
         return configs.from_json(saved.read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {saved} ({error}); take another --workdir") from error
+        raise UserError(
+            f"cannot read {saved} ({error}); take another --workdir"
+        ) from error
 
 
 def _has_work(workdir: Path) -> bool:
     """Whether a stage was finished there, or has a checkpoint."""
     if lineage.read(workdir).get("outputs"):
         return True
+    if not (workdir / "checkpoints").exists():
+        return False
     from genlm.runs import checkpoint  # loads jax, which preparing text does without
 
     return bool(checkpoint.steps(workdir))

@@ -12,8 +12,6 @@ import pytest
 from genlm.model import transformer
 from tests.laws.families import alone, assert_agree, every_family, logits, weights
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 PROMPTS = (24, 13, 5)  # tokens; padded left to the longest, which is past the window
 AFTER = 32  # tokens that follow each prompt
 SLOTS = max(PROMPTS) + AFTER

@@ -9,12 +9,9 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from genlm.model import transformer
 from tests.laws.families import BASE, alone, assert_agree, every_family, logits, weights
-
-pytestmark = pytest.mark.usefixtures("quick_compile")
 
 WINDOW = 8
 DOCUMENTS = (8, 5, 7)  # their lengths in the first row; PAD after them

@@ -29,7 +29,6 @@ def _loss(params, batch, config):
 
 
 @every_family
-@pytest.mark.usefixtures("quick_compile")
 def test_packed_rows_give_the_loss_of_their_documents_alone(
     config, tmp_path, monkeypatch
 ):

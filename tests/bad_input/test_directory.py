@@ -1,0 +1,146 @@
+"""Mistakes in the directories that a run writes to or reads from."""
+
+from pathlib import Path
+
+import pytest
+
+from genlm.cli.__main__ import main
+from genlm.runs import metrics
+from tests.bad_input.recipes import NAMES, PREPARE_ONLY, overrides
+from tests.command import contents, genlm, mistake
+from tests.data_files import write_names
+
+
+def test_workdir_is_empty(prepare_only: Path):
+    assert "--workdir is empty" in mistake("run", prepare_only, "--workdir", "")
+
+
+@pytest.mark.parametrize("below", ["names.txt", "names.txt/run", "/proc/run"])
+def test_workdir_cannot_be(below: str, prepare_only: Path, names: Path):
+    before = names.read_bytes()
+    paths = f"--config.data.paths={names}"
+    workdir = names.parent / below
+    line = mistake("run", prepare_only, "--workdir", workdir, paths)
+    assert f"cannot make {workdir}" in line
+    assert names.read_bytes() == before
+
+
+def test_workdir_of_other_settings(run: Path, names: Path, tmp_path: Path):
+    other = tmp_path / "other.txt"
+    other.write_bytes(names.read_bytes())
+    before = contents(run)
+    for key, value, named in [
+        ("model.model_dim", 64, "model.model_dim=32, now 64"),
+        ("data.paths", other, "data.paths"),
+        ("seed", 1, "seed=0, now 1"),
+    ]:
+        settings = {"data.paths": names, key: value}
+        line = mistake("run", NAMES, "--workdir", run, *overrides(settings))
+        assert named in line and "--workdir" in line, line
+    assert contents(run) == before
+
+
+def test_workdir_of_another_text(prepare_only: Path, tmp_path: Path):
+    text = write_names(tmp_path / "text.txt")
+    command = ["run", prepare_only, "--workdir", tmp_path / "run"]
+    command += [f"--config.data.paths={text}"]
+    genlm(*command)
+    before = contents(tmp_path / "run")
+    text.write_text(text.read_text().replace("a", "b"))
+    line = mistake(*command)
+    assert str(text) in line and "--workdir" in line
+    assert contents(tmp_path / "run") == before
+
+
+def test_workdir_of_another_kind(run: Path, prepare_only: Path, tmp_path: Path):
+    before = contents(run)
+    line = mistake("run", "experiments/life.py:smoke", "--workdir", run)
+    assert "pretrain stage" in line and "life" in line
+    line = mistake("run", prepare_only, "--workdir", run)
+    assert "pretrain stage" in line and "prepare stage" in line
+    assert contents(run) == before
+    (tmp_path / "config.json").write_text('{"architectures": ["Llama"]}')
+    line = mistake("run", prepare_only, "--workdir", tmp_path)
+    assert "config.json is of another program" in line
+    (tmp_path / "config.json").write_text("{")
+    line = mistake("run", prepare_only, "--workdir", tmp_path)
+    assert "cannot read" in line and "config.json" in line
+    assert list(contents(tmp_path).values()) == [b"{"]
+
+
+def test_life_of_other_settings(prepare_only: Path, names: Path, tmp_path: Path):
+    life = tmp_path / "life.py"
+    life.write_text(
+        PREPARE_ONLY.replace("    return", "    stage =")
+        + "    return ConfigDict({'stages': ('first',), 'first': stage.to_dict()})\n"
+    )
+    command = ["run", life, "--workdir", tmp_path / "run"]
+    genlm(*command, f"--config.first.data.paths={names}")
+    before = contents(tmp_path / "run")
+    line = mistake(*command, f"--config.first.data.paths={life}")
+    assert "first.data.paths" in line
+    assert contents(tmp_path / "run") == before
+
+
+def test_these_settings_may_change(copy: Path, names: Path):
+    settings = {
+        "data.paths": names,
+        "train.num_steps": 3,
+        "train.log_every": 2,
+        "eval.eval_every": 1,
+        "checkpoint.save_every": 5,
+        "parallel.data": 1,
+    }
+    genlm("run", NAMES, "--workdir", copy, *overrides(settings))
+    assert metrics.read(copy / "metrics.jsonl")[-1]["step"] == 3
+    assert main(["verify", str(copy)]) == 0
+
+
+def test_prepared_data_is_not_there(run: Path, tmp_path: Path, mistake_here):
+    for path, hint in [
+        (tmp_path / "nothing", "not a finished prepare run"),
+        (tmp_path, "not a finished prepare run"),
+        (run, f"did you mean {run / 'data'}?"),
+    ]:
+        prepared = f"--config.data.prepared={path}"
+        said = mistake_here("run", NAMES, "--workdir", tmp_path / "run", prepared)
+        assert hint in said and str(path) in said
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["index.json", "documents.npy", "pieces.npy", "rows.npy", "tokens-00000.bin"],
+)
+@pytest.mark.parametrize("damage", ["cut", "gone"])
+def test_prepared_data_is_damaged(name, damage, copy, tmp_path, mistake_here):
+    path = copy / "data/tokens/train" / name
+    if damage == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[:-20])
+    prepared = f"--config.data.prepared={copy / 'data'}"
+    said = mistake_here("run", NAMES, "--workdir", tmp_path / "run", prepared)
+    assert "train is damaged" in said
+    assert contents(tmp_path / "run") == {}
+
+
+def test_verify_what_is_no_run(tmp_path: Path, mistake_here):
+    assert "no lineage.json" in mistake("verify", tmp_path)
+    assert "no directory" in mistake("verify", tmp_path / "nothing")
+    for text in ("{", "[]", '{"a": 1}'):
+        (tmp_path / "lineage.json").write_text(text)
+        assert "lineage.json" in mistake_here("verify", tmp_path)
+
+
+def test_verify_names_what_changed(copy: Path, capsys):
+    (copy / "model.json").write_text("{}")
+    assert main(["verify", str(copy)]) == 1
+    said = capsys.readouterr()
+    assert said.err == f"{copy / 'model.json'}: changed since it was written\n"
+    assert f"{copy}: damaged\n" in said.out
+
+
+@pytest.mark.parametrize("name", ["", "nothing"])
+def test_report_of_what_is_no_run(name: str, tmp_path: Path, mistake_here):
+    assert str(tmp_path / name) in mistake_here("report", tmp_path / name)
+    assert contents(tmp_path) == {}

@@ -1,0 +1,118 @@
+"""Mistakes in the text that a run is to learn from."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.bad_input.recipes import overrides
+from tests.command import contents, mistake
+
+
+def _jsonl(*rows: object) -> bytes:
+    return "\n".join(r if isinstance(r, str) else json.dumps(r) for r in rows).encode()
+
+
+TEXTS = {
+    "empty": (b"", "file", ["text.txt is empty"]),
+    "white space": (b" \n\t \n\n", "file", ["nothing but white space"]),
+    "white space in lines": (b" \n\t \n\n", "line", ["nothing but white space"]),
+    "a single letter": (b"x", "file", ["one character"]),
+    "NUL": (b"abc\n\0def" + bytes(range(256)), "file", ["NUL at byte 4", "iconv"]),
+    "junk": (bytes(range(1, 256)) * 9, "line", ["not UTF-8", "at 127", "iconv"]),
+    "cut off in a letter": ("abcé".encode()[:-1], "file", ["not UTF-8", "at 3"]),
+    "bad after a mark": (b"\xef\xbb\xbfabc\xff", "file", ["not UTF-8", "at 6"]),
+    "short": (b"To be or not\n", "file", ["data.row_length to 12 or less"]),
+    "document": (b"To be\nor not\n", "lines", ["line 1", "file, line, blank_line"]),
+    "not JSON": (
+        _jsonl({"text": "a"}, "", '{"text": "b",}'),
+        "text",
+        ["text.txt line 3 is not JSON", "at column"],
+    ),
+    "deep JSON": (b"[" * 100_000, "text", ["line 1 is not JSON"]),
+    "no field": (
+        _jsonl({"text": "a"}, {"body": "b", "n": 1}),
+        "text",
+        ["text.txt line 2", "no text field 'text'", "text fields: body"],
+    ),
+    "field of numbers": (_jsonl({"text": 7}), "text", ["line 1", "text fields: none"]),
+    "not an object": (_jsonl(["a"]), "text", ["line 1", "no text field 'text'"]),
+}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_text(name: str, prepare_only: Path, tmp_path: Path):
+    raw, document, words = TEXTS[name]
+    text, workdir = tmp_path / "text.txt", tmp_path / "run"
+    text.write_bytes(raw)
+    settings = {"data.paths": text, "data.document": document}
+    line = mistake("run", prepare_only, "--workdir", workdir, *overrides(settings))
+    assert all(word in line for word in words), line
+    assert contents(workdir) == {}
+
+
+PATHS = {
+    "nothing": ["no file", "nothing"],
+    "*.nothing": ["no file", "*.nothing"],
+    "names.txt,nothing": ["no file", "nothing"],
+    ".": ["is a folder", "/*.txt"],
+    "link": ["link", "No such file"],
+    "x" * 300: ["no file"],
+    "": ["data.paths is empty", "embedded:python"],
+    ",": ["data.paths is empty", "embedded:python"],
+}
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_path(name: str, names: Path, prepare_only: Path, tmp_path: Path):
+    (tmp_path / "names.txt").write_bytes(names.read_bytes())
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
+    paths = ",".join(str(tmp_path / part) if part else "" for part in name.split(","))
+    workdir = tmp_path / "run"
+    line = mistake(
+        "run", prepare_only, "--workdir", workdir, f"--config.data.paths={paths}"
+    )
+    assert all(word in line for word in PATHS[name]), line
+    assert contents(workdir) == {}
+
+
+def test_bad_byte_past_the_first_part(prepare_only: Path, tmp_path: Path):
+    line = "It was the best of times, it was the worst of times. \N{BULLET}\n".encode()
+    raw = bytearray(line * ((9 << 20) // len(line)))
+    where = (5 << 20) + 3
+    raw[where] = 0xFF
+    (tmp_path / "long.txt").write_bytes(raw)
+    paths = f"--config.data.paths={tmp_path / 'long.txt'}"
+    said = mistake("run", prepare_only, "--workdir", tmp_path / "run", paths)
+    assert f"bad byte at {where};" in said
+
+
+def test_json_lines_want_a_field(prepare_only: Path, tmp_path: Path):
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(_jsonl({"title": "a", "n": 1, "text": "b"}))
+    paths = f"--config.data.paths={path}"
+    said = mistake("run", prepare_only, "--workdir", tmp_path / "run", paths)
+    assert "data.document" in said and "(title, text)" in said
+
+
+VOCABULARIES = {
+    ("bpe", 10): "or more",
+    ("unigram", 200): "or more",
+    ("bpe", 100_000): "or less",
+    ("unigram", 100_000): "or less",
+    ("bpe", 0): "not positive",
+    ("byts", 300): "byte, bpe or unigram",
+}
+
+
+@pytest.mark.parametrize("kind, size", VOCABULARIES)
+def test_vocabulary(kind, size, prepare_only: Path, names: Path, tmp_path: Path):
+    settings = {
+        "data.paths": names,
+        "tokenizer.kind": kind,
+        "tokenizer.vocab_size": size,
+    }
+    workdir = tmp_path / "run"
+    line = mistake("run", prepare_only, "--workdir", workdir, *overrides(settings))
+    assert VOCABULARIES[kind, size] in line and "tokenizer." in line
+    assert contents(workdir) == {}

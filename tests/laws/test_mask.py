@@ -1,0 +1,165 @@
+"""THE MASK LAW: a batch with nothing to train on is an error that names its step, the
+trained share is reported, and what has no weight changes neither loss nor gradient;
+nor does going through the vocabulary in chunks.
+"""
+
+import dataclasses
+import functools
+import math
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from genlm.errors import UserError
+from genlm.model import transformer
+from genlm.runs import metrics
+from genlm.runs.checkpoint import Checkpoints
+from genlm.runs.metrics import Log
+from genlm.train import loop, losses, optimizer, state, step
+from tests.laws.families import BASE, FAMILIES, alone, weights
+
+NUM_STEPS = 3
+LENGTH = 16
+TEXTS = [[1, 2, 3, 4, 5, 6, 7, 8, 9, 10], [11, 12, 13], [14] * 17, [15, 16]]
+TRAINED = 9 + 2 + 16 + 1
+EVERY_ROW = slice(None)
+SHALLOW = dataclasses.replace(BASE, num_layers=1)
+
+
+@functools.cache
+def _train_step(num_microbatches: int):
+    config = optimizer.OptimizerConfig(learning_rate=1e-3)
+    made = optimizer.make_optimizer(config, NUM_STEPS)
+    make_state = functools.partial(
+        state.make, transformer.param_specs(SHALLOW), made, jnp.asarray(0)
+    )
+    train_step = step.make_train_step(
+        losses.make_next_token_loss(SHALLOW),
+        made,
+        optimizer.make_schedule(config, NUM_STEPS),
+        num_microbatches=num_microbatches,
+    )
+    return jax.jit(make_state), jax.jit(train_step)
+
+
+def _train(workdir: Path, batches: list, num_microbatches: int = 1) -> list[dict]:
+    """Train on `batches` through the loop; the rows that it logged."""
+    make_state, train_step = _train_step(num_microbatches)
+    log = Log(workdir / "metrics.jsonl")
+    with Checkpoints(workdir, start_step=0, keep_last=1, keep_best=False) as saved:
+        loop.train(
+            make_state(),
+            train_step,
+            iter(batches),
+            loop.LoopConfig(num_steps=NUM_STEPS, log_every=1, save_every=NUM_STEPS),
+            log=log,
+            checkpoints=saved,
+        )
+    log.close()
+    return metrics.read(workdir / "metrics.jsonl")
+
+
+def _masked(batch: dict, rows: list[int] | slice) -> dict:
+    """`batch` with no weight in `rows`."""
+    weights_BT = batch["weights"].copy()
+    weights_BT[rows] = 0
+    return batch | {"weights": weights_BT}
+
+
+@pytest.mark.parametrize("empty", range(1, NUM_STEPS + 1))
+def test_a_batch_with_nothing_to_train_on_is_an_error_that_names_its_step(
+    empty: int, tmp_path
+):
+    batches = [alone(TEXTS, LENGTH)] * (NUM_STEPS + 1)
+    batches[empty - 1] = _masked(batches[0], EVERY_ROW)
+    with pytest.raises(UserError, match=f"^step {empty}: .*no token to train on"):
+        _train(tmp_path, batches)
+
+
+def test_the_trained_share_is_reported(tmp_path):
+    batch = alone(TEXTS, LENGTH)
+    batches = [batch, _masked(batch, [2]), _masked(batch, [0, 1, 2]), batch]
+    rows = _train(tmp_path, batches)
+    slots = len(TEXTS) * LENGTH
+    shares = [row["trained_share"] for row in rows]
+    np.testing.assert_allclose(shares, [TRAINED / slots, 12 / slots, 1 / slots])
+
+
+def test_a_microbatch_with_nothing_to_train_on_is_none_if_another_has_some(tmp_path):
+    batches = [_masked(alone(TEXTS, LENGTH), [0, 2])] * (NUM_STEPS + 1)
+    rows = _train(tmp_path, batches, num_microbatches=2)
+    whole_rows = _train(tmp_path, batches)
+    for row, whole in zip(rows, whole_rows, strict=True):
+        assert math.isclose(row["loss"], whole["loss"], rel_tol=1e-5)
+        assert row["trained_share"] == whole["trained_share"]
+
+
+@functools.partial(jax.jit, static_argnames=("config", "vocab_chunk"))
+def _loss_and_gradient(params, batch, config, vocab_chunk: int):
+    loss = losses.make_next_token_loss(config, vocab_chunk)
+    return jax.value_and_grad(loss, has_aux=True)(params, None, batch, None)
+
+
+@pytest.mark.parametrize("vocab_chunk", [0, 13])
+def test_a_target_without_weight_changes_neither_loss_nor_gradient(vocab_chunk: int):
+    batch = _masked(alone(TEXTS, LENGTH), [1])
+    other = np.where(batch["weights"] == 0, 60 - batch["targets"], batch["targets"])
+    assert np.any(other != batch["targets"])
+    results = [
+        _loss_and_gradient(weights(BASE), changed, BASE, vocab_chunk)
+        for changed in (batch, batch | {"targets": other})
+    ]
+    jax.tree.map(np.testing.assert_array_equal, *results)
+
+
+def test_pad_is_never_learnt_from():
+    config = FAMILIES["untied_relu2"]  # so that an input is not an output too
+    pad = 60
+    batch = alone(TEXTS, LENGTH, pad=pad)
+    _, gradient = _loss_and_gradient(weights(config), batch, config, 0)
+    of_token_V = np.abs(gradient["embedding"]).max(axis=-1)
+    assert of_token_V[pad] == 0 and of_token_V[1] > 0
+
+
+@pytest.mark.parametrize("family", ["mha_swiglu_tied", "untied_relu2"])
+def test_the_loss_in_chunks_is_the_loss(family: str):
+    config = FAMILIES[family]
+    batch = alone(TEXTS, LENGTH)
+    (loss, _), gradient = _loss_and_gradient(weights(config), batch, config, 0)
+    (chunked, _), chunked_gradient = _loss_and_gradient(
+        weights(config), batch, config, 13
+    )
+    assert math.isclose(chunked / TRAINED, loss / TRAINED, abs_tol=1e-4)
+    jax.tree.map(
+        functools.partial(np.testing.assert_allclose, atol=1e-4, rtol=1e-4),
+        chunked_gradient,
+        gradient,
+    )
+
+
+@pytest.mark.parametrize("vocab_chunk", [1, 7, 16, 60, 61, 62, 1000])
+def test_log_probs_in_chunks_are_the_log_probs(vocab_chunk: int):
+    V = BASE.vocab_size
+    rng = np.random.default_rng(0)
+    hidden_BTD = jnp.asarray(rng.standard_normal((2, 5, BASE.model_dim)), jnp.float32)
+    targets_BT = jnp.asarray([[0, 1, 2, V - 1, V - 2], [5, 60, 59, 58, 30]])
+    cotangent_BT = jnp.asarray(rng.standard_normal((2, 5)), jnp.float32)
+
+    def read(vocab_chunk):
+        def logprobs(params, hidden_BTD):
+            return losses.token_logprobs(
+                params, hidden_BTD, targets_BT, "float32", vocab_chunk
+            )
+
+        params = {"embedding": 3 * weights(BASE)["embedding"]}
+        value, pull = jax.vjp(logprobs, params, hidden_BTD)
+        return value, pull(cotangent_BT)
+
+    chunked, whole = read(vocab_chunk), read(0)
+    assert np.min(whole[0]) < -10 and np.all(whole[0] <= 0)
+    jax.tree.map(
+        functools.partial(np.testing.assert_allclose, atol=1e-4), chunked, whole
+    )

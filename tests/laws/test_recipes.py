@@ -1,0 +1,32 @@
+"""THE RECIPES LAW: every experiment runs in smoke mode, and says how to run it."""
+
+from pathlib import Path
+
+import pytest
+
+from genlm import config, stages
+from genlm.runs import lineage
+from tests.command import ROOT
+
+PARENTS = {"__init__", "base"}
+RECIPES = sorted(
+    p for p in (ROOT / "experiments").rglob("*.py") if p.stem not in PARENTS
+)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
+def test_every_recipe_runs_in_smoke_mode(path: Path, tmp_path: Path):
+    stages.run(config.load(f"{path}:smoke"), tmp_path / "run")
+    made = sorted((tmp_path / "run").rglob("lineage.json"))
+    assert made, "no stage ran"
+    for file in made:
+        assert lineage.faults(file.parent) == []
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
+def test_every_recipe_is_data_and_says_its_command(path: Path):
+    recipe = config.load(str(path))
+    assert config.from_json(config.to_json(recipe)).to_dict() == recipe.to_dict()
+    text = path.read_text("utf-8")
+    assert f"genlm run experiments/{path.name}" in text
+    assert '"""' == text[:3]

@@ -1,0 +1,54 @@
+"""Several real processes: each reads its own rows, and the loss is that of one."""
+
+import os
+from pathlib import Path
+import re
+import socket
+import subprocess
+import sys
+
+import numpy as np
+
+from genlm.data import shards
+from tests.command import ROOT
+
+
+def _write_tokens(folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    writer = shards.Writer(folder, 64)
+    for length in rng.integers(1, 40, 60):
+        writer.begin(1)
+        writer.append(rng.integers(3, 64, length), int(length))
+        writer.end(2)
+    writer.close()
+
+
+def _start(folder: Path, devices: int, environment: dict[str, str]) -> subprocess.Popen:
+    flags = f"--xla_force_host_platform_device_count={devices}"
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.parallel.two_processes", str(folder)],
+        cwd=ROOT,
+        env={**os.environ, "XLA_FLAGS": flags, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def _losses(process: subprocess.Popen) -> list[float]:
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err[-2000:]
+    return [float(x) for x in re.findall(r"loss=(\S+)", out)]
+
+
+def test_two_processes_see_the_batches_of_one(tmp_path: Path):
+    _write_tokens(tmp_path)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    joined = {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}", "JAX_NUM_PROCESSES": "2"}
+    both = [_start(tmp_path, 2, {**joined, "JAX_PROCESS_ID": str(i)}) for i in (0, 1)]
+    first, second = (_losses(p) for p in both)
+    alone = _losses(_start(tmp_path, 4, {}))
+    assert first == second and len(alone) == 3
+    np.testing.assert_allclose(first, alone, rtol=1e-5)

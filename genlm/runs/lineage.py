@@ -50,7 +50,7 @@ def of_inputs(paths: Iterable[Path], known: dict[str, Any]) -> dict[str, Any]:
 
 
 def of_outputs(workdir: Path, names: Iterable[str]) -> dict[str, str]:
-    """{path within the run: sha256} of named files and of all files in named folders."""
+    """{path within the run: sha256} of named files and of those in named folders."""
     files: list[Path] = []
     for name in names:
         path = workdir / name

@@ -1,4 +1,4 @@
-"""The survey: which documents stay, which are held out, and what the sample may hold."""
+"""The survey: which documents stay, which are held out, what the sample may hold."""
 
 import itertools
 

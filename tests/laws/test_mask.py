@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 
 from genlm.errors import UserError
-from genlm.model import transformer
 from genlm.runs import metrics
 from genlm.runs.checkpoint import Checkpoints
 from genlm.runs.metrics import Log
@@ -30,28 +29,32 @@ SHALLOW = dataclasses.replace(BASE, num_layers=1)
 
 
 @functools.cache
-def _train_step(num_microbatches: int):
+def _training() -> tuple[state.TrainState, step.TrainStep]:
+    """A state to begin from, and a compiled step."""
     config = optimizer.OptimizerConfig(learning_rate=1e-3)
     made = optimizer.make_optimizer(config, NUM_STEPS)
-    make_state = functools.partial(
-        state.make, transformer.param_specs(SHALLOW), made, jnp.asarray(0)
+    params = weights(SHALLOW)
+    first = state.TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        opt_state=jax.jit(made.init)(params),
+        key=jax.random.PRNGKey(0),
     )
     train_step = step.make_train_step(
         losses.make_next_token_loss(SHALLOW),
         made,
         optimizer.make_schedule(config, NUM_STEPS),
-        num_microbatches=num_microbatches,
     )
-    return jax.jit(make_state), jax.jit(train_step)
+    return first, jax.jit(train_step)
 
 
-def _train(workdir: Path, batches: list, num_microbatches: int = 1) -> list[dict]:
+def _train(workdir: Path, batches: list) -> list[dict]:
     """Train on `batches` through the loop; the rows that it logged."""
-    make_state, train_step = _train_step(num_microbatches)
+    first, train_step = _training()
     log = Log(workdir / "metrics.jsonl")
     with Checkpoints(workdir, start_step=0, keep_last=1, keep_best=False) as saved:
         loop.train(
-            make_state(),
+            first,
             train_step,
             iter(batches),
             loop.LoopConfig(num_steps=NUM_STEPS, log_every=1, save_every=NUM_STEPS),
@@ -86,15 +89,6 @@ def test_the_trained_share_is_reported(tmp_path):
     slots = len(TEXTS) * LENGTH
     shares = [row["trained_share"] for row in rows]
     np.testing.assert_allclose(shares, [TRAINED / slots, 12 / slots, 1 / slots])
-
-
-def test_a_microbatch_with_nothing_to_train_on_is_none_if_another_has_some(tmp_path):
-    batches = [_masked(alone(TEXTS, LENGTH), [0, 2])] * (NUM_STEPS + 1)
-    rows = _train(tmp_path, batches, num_microbatches=2)
-    whole_rows = _train(tmp_path, batches)
-    for row, whole in zip(rows, whole_rows, strict=True):
-        assert math.isclose(row["loss"], whole["loss"], rel_tol=1e-5)
-        assert row["trained_share"] == whole["trained_share"]
 
 
 @functools.partial(jax.jit, static_argnames=("config", "vocab_chunk"))
@@ -140,7 +134,7 @@ def test_the_loss_in_chunks_is_the_loss(family: str):
     )
 
 
-@pytest.mark.parametrize("vocab_chunk", [1, 7, 16, 60, 61, 62, 1000])
+@pytest.mark.parametrize("vocab_chunk", [1, 7, 60, 61, 1000])
 def test_log_probs_in_chunks_are_the_log_probs(vocab_chunk: int):
     V = BASE.vocab_size
     rng = np.random.default_rng(0)
@@ -148,17 +142,18 @@ def test_log_probs_in_chunks_are_the_log_probs(vocab_chunk: int):
     targets_BT = jnp.asarray([[0, 1, 2, V - 1, V - 2], [5, 60, 59, 58, 30]])
     cotangent_BT = jnp.asarray(rng.standard_normal((2, 5)), jnp.float32)
 
-    def read(vocab_chunk):
-        def logprobs(params, hidden_BTD):
+    @functools.partial(jax.jit, static_argnums=1)
+    def read(w_VD, vocab_chunk):
+        def logprobs(w_VD, hidden_BTD):
             return losses.token_logprobs(
-                params, hidden_BTD, targets_BT, "float32", vocab_chunk
+                {"embedding": w_VD}, hidden_BTD, targets_BT, "float32", vocab_chunk
             )
 
-        params = {"embedding": 3 * weights(BASE)["embedding"]}
-        value, pull = jax.vjp(logprobs, params, hidden_BTD)
+        value, pull = jax.vjp(logprobs, w_VD, hidden_BTD)
         return value, pull(cotangent_BT)
 
-    chunked, whole = read(vocab_chunk), read(0)
+    w_VD = 3 * weights(BASE)["embedding"]
+    chunked, whole = read(w_VD, vocab_chunk), read(w_VD, 0)
     assert np.min(whole[0]) < -10 and np.all(whole[0] <= 0)
     jax.tree.map(
         functools.partial(np.testing.assert_allclose, atol=1e-4), chunked, whole

@@ -1,5 +1,5 @@
-"""THE PARITY LAW: the sampler's log-probs, of the distribution actually sampled, are the
-trainer's, so that the first policy ratio is 1; and the sampler draws from it.
+"""THE PARITY LAW: the sampler's log-probs, of the distribution actually sampled, are
+the trainer's, so that the first policy ratio is 1; and the sampler draws from it.
 """
 
 from typing import Any
@@ -28,17 +28,12 @@ from tests.laws.families import (
 )
 
 STOP = 7
+NEVER = BASE.vocab_size  # no token is that
 MAX_TOKENS = 24
 LENGTH = 56  # of prompt and answer
 PLAIN = SamplingConfig()
 GREEDY = SamplingConfig(temperature=0)
-TRUNCATED = {
-    "temperature": SamplingConfig(temperature=0.7),
-    "top_k": SamplingConfig(top_k=5),
-    "top_p": SamplingConfig(top_p=0.6),
-    "all": SamplingConfig(temperature=1.3, top_k=20, top_p=0.8),
-    "greedy": GREEDY,
-}
+TRUNCATED = SamplingConfig(temperature=1.3, top_k=20, top_p=0.8)
 
 
 def _prompts(*lengths: int, seed: int = 0) -> list[list[int]]:
@@ -55,7 +50,7 @@ def _generate(
     sampling: SamplingConfig = PLAIN,
     **options: Any,
 ) -> list[Answer]:
-    settings = {"stop_ids": (STOP,), "max_tokens": MAX_TOKENS, "pad": 0} | options
+    settings = {"stop_ids": (STOP, NEVER), "max_tokens": MAX_TOKENS, "pad": 0} | options
     return decode.generate(
         weights(config), config, prompts, sampling=sampling, **settings
     )
@@ -95,16 +90,17 @@ def test_what_the_sampler_says_is_what_the_trainer_computes(config):
     assert_agree(np.exp(computed - said), np.ones_like(said), config)
 
 
-@pytest.mark.parametrize("settings", TRUNCATED.values(), ids=TRUNCATED.keys())
-def test_truncated_sampling_says_what_it_drew_from(settings):
-    _assert_says_what_it_drew_from(FAMILIES["gqa"], settings)
-
-
-def test_bfloat16_at_a_temperature_says_what_it_drew_from():
-    _assert_says_what_it_drew_from(FAMILIES["bfloat16"], TRUNCATED["temperature"])
-
-
-def _assert_says_what_it_drew_from(config, settings) -> None:
+@pytest.mark.parametrize(
+    "family, settings",
+    [
+        ("gqa", TRUNCATED),
+        ("gqa", GREEDY),
+        # where rounding may move a token over the edge of what is kept, none is cut
+        ("bfloat16", SamplingConfig(temperature=0.7)),
+    ],
+)
+def test_the_sampler_says_what_it_drew_from(family: str, settings: SamplingConfig):
+    config = FAMILIES[family]
     answers = _generate(config, sampling=settings)
     batch = _rows(answers)
     logprobs_BTV = sampling.logprobs(logits(config, batch), settings)
@@ -125,11 +121,13 @@ def test_temperature_0_is_the_likeliest():
 
 
 def test_stop_halts_its_own_row_and_is_said():
-    free = _generate(BASE, stop_ids=(BASE.vocab_size,))  # no token is that
+    free = _generate(BASE, stop_ids=(NEVER, NEVER))
     assert [len(a.tokens) for a in free] == [MAX_TOKENS] * len(PROMPTS)
     assert all(a.stop_reason == "length" for a in free)
     for stop in (free[0].tokens[0], free[1].tokens[5], free[2].tokens[-1]):
-        for before, after in zip(free, _generate(BASE, stop_ids=(stop,)), strict=True):
+        for before, after in zip(
+            free, _generate(BASE, stop_ids=(stop, NEVER)), strict=True
+        ):
             stopped = stop in before.tokens
             length = before.tokens.index(stop) if stopped else MAX_TOKENS
             assert after.tokens == before.tokens[:length]
@@ -138,7 +136,7 @@ def test_stop_halts_its_own_row_and_is_said():
 
 
 def test_any_of_several_stops_halts():
-    free = _generate(BASE, stop_ids=(BASE.vocab_size, BASE.vocab_size))
+    free = _generate(BASE, stop_ids=(NEVER, NEVER))
     stops = (free[0].tokens[3], free[1].tokens[9])
     for before, after in zip(free[:2], _generate(BASE, stop_ids=stops)[:2]):
         length = min(before.tokens.index(s) for s in stops if s in before.tokens)
@@ -173,7 +171,6 @@ SHARES = np.asarray([0.05, 0.30, 0.02, 0.25, 0.10, 0.20, 0.08])
 KEPT = {
     "all": (SamplingConfig(), range(7)),
     "cool": (SamplingConfig(temperature=0.5), range(7)),
-    "hot": (SamplingConfig(temperature=2.0), range(7)),
     "top_k": (SamplingConfig(top_k=3), (1, 3, 5)),
     "top_k of more than there are": (SamplingConfig(top_k=99), range(7)),
     "top_p, past 0.55": (SamplingConfig(top_p=0.56), (1, 3, 5)),
@@ -209,13 +206,3 @@ def test_tokens_are_drawn_as_often_as_their_log_probs_say(settings, kept):
     assert set(np.flatnonzero(counts)) <= set(kept)
     due = draws * expected[list(kept)]
     assert np.sum((counts[list(kept)] - due) ** 2 / due) < 40  # chi-square: p < 1e-6
-
-
-def test_row_b_draws_with_key_b_alone():
-    rng = np.random.default_rng(0)
-    logits_BV = jnp.asarray(rng.standard_normal((6, 50)), jnp.float32)
-    keys_B = jax.random.split(jax.random.PRNGKey(1), 6)
-    ids_B, _ = sampling.sample(logits_BV, keys_B, PLAIN)
-    for b in range(6):
-        alone_B, _ = sampling.sample(logits_BV[b : b + 1], keys_B[b : b + 1], PLAIN)
-        assert alone_B[0] == ids_B[b]

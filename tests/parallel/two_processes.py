@@ -1,21 +1,27 @@
 """One of two real processes of two devices: reads its own rows, joins a global batch,
 takes three train steps, prints the losses. Run by test_hosts."""
 
+from pathlib import Path
 import sys
 
 import jax
 
 from genlm.data import batches, rows, shards
-from genlm.parallel import hosts, sharding
-from genlm.parallel import mesh as meshes
-from tests.laws.test_mesh import _setup, MODEL, OPTIMIZER
-from tests.laws.test_mesh import losses, optimizer, state, step
+from genlm.parallel import hosts
+from genlm.parallel import sharding
+from tests.laws.test_mesh import (
+    MODEL,
+    OPTIMIZER,
+    _setup,
+    losses,
+    optimizer,
+    state,
+    step,
+)
 
 
 def main(folder: str) -> None:
     hosts.setup()
-    from pathlib import Path
-
     tokens = shards.Tokens(Path(folder))
     data = batches.TrainBatches(
         tokens,

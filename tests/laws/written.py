@@ -35,6 +35,6 @@ def write(
 
 
 def numbered(lengths: Sequence[int]) -> list[list[int]]:
-    """Documents of `lengths` in which no token comes twice: 1, 2, 3, ... through all."""
+    """Documents of `lengths` in which no token comes twice: 1, 2, 3, ... throughout."""
     ends = np.cumsum(lengths) + 1
     return [list(range(end - n, end)) for end, n in zip(ends, lengths)]

@@ -22,10 +22,8 @@ def main() -> int:
             stdout=subprocess.PIPE,
             text=True,
         )
-        if done.returncode:
-            failed = True
-            continue
-        these = table.from_json(done.stdout)
+        failed |= done.returncode != 0
+        these = table.from_json(done.stdout) if done.stdout else []
         rows += these
         if not arguments.json:
             table.show(name, these)

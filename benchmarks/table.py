@@ -37,22 +37,25 @@ Measure = Callable[[argparse.Namespace], Iterable[Row]]
 
 
 def main(description: str, measure: Measure) -> int:
-    """Measure, print the table or JSON, and return the exit code."""
+    """Measure, print the table or JSON, and return the exit code.
+
+    What was measured before an error is printed too.
+    """
     arguments = parse(description)
     warn_if_busy()
-    rows = []
+    rows, code = [], 0
     try:
         for row in measure(arguments):
             say(f"{row.name}: {number(row.ours)} {row.unit}")
             rows.append(row)
     except UserError as error:
         say(f"benchmarks: {error}")
-        return 1
+        code = 1
     if arguments.json:
         print(to_json(rows))
     else:
         show(description, rows)
-    return 0
+    return code
 
 
 def parse(description: str) -> argparse.Namespace:

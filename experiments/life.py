@@ -12,13 +12,16 @@ PROMPTS = ("Return a list of", "The following", "If the argument is", "class ", 
 
 def get_config(arg: str = "") -> ConfigDict:
     """Prepare, pre-train, evaluate; each stage in its own folder of the workdir."""
-    pretrain = base.pretrain("micro")
+    pretrain = base.pretrain("nano")
     pretrain.tokenizer.update({"kind": "bpe", "vocab_size": 2048})
-    pretrain.model.dtype = "bfloat16"
-    pretrain.optimizer.update({"learning_rate": 4e-3, "beta2": 0.98})
-    pretrain.train.update({"num_steps": 1500, "batch_size": 4})
-    pretrain.eval.update({"eval_every": 500, "sample_every": 500, "prompts": PROMPTS})
-    pretrain.checkpoint.save_every = 250
+    heads = {"num_heads": 2, "num_kv_heads": 2, "head_dim": 64}
+    pretrain.model.update({**heads, "dtype": "bfloat16"})
+    pretrain.optimizer.update(
+        {"learning_rate": 5e-3, "beta2": 0.98, "final_rate": 0.02}
+    )
+    pretrain.train.update({"num_steps": 3000, "batch_size": 4})
+    pretrain.eval.update({"eval_every": 1000, "sample_every": 500, "prompts": PROMPTS})
+    pretrain.checkpoint.save_every = 500
     if base.argument(arg, "smoke"):
         base.smoke(pretrain)
     prepare = ConfigDict(

@@ -204,7 +204,7 @@ def _block(x_BTD, params, c: TransformerConfig, mask_BTS, turn, kv_layer, index,
 
 def _attention(x_BTD, params, c: TransformerConfig, mask_BTS, turn, kv_layer, index):
     def project(name):
-        y = layers.dense("BTD,DNH->BTNH", x_BTD, params[name], c.dtype)
+        y = layers.dense(x_BTD, params[name], c.dtype)
         return y + params[f"{name}_bias"].astype(y.dtype) if c.use_bias else y
 
     q_BTNH, k_BTKH, v_BTKH = project("q"), project("k"), project("v")
@@ -217,22 +217,22 @@ def _attention(x_BTD, params, c: TransformerConfig, mask_BTS, turn, kv_layer, in
     out_BTNH = attention.attend(
         q_BTNH, k_BSKH, v_BSKH, mask_BTS, causal_square=index is None
     )
-    out_BTD = layers.dense("BTNH,NHD->BTD", out_BTNH, params["o"], c.dtype)
+    out_BTD = layers.dense(out_BTNH, params["o"], c.dtype, contract=2)
     if c.use_bias:
         out_BTD = out_BTD + params["o_bias"].astype(out_BTD.dtype)
     return out_BTD.astype(x_BTD.dtype), kv_layer
 
 
 def _mlp(x_BTD, params, c: TransformerConfig) -> jax.Array:
-    def project(name, x, equation):
-        y = layers.dense(equation, x, params[name], c.dtype)
+    def project(name, x):
+        y = layers.dense(x, params[name], c.dtype)
         return y + params[f"{name}_bias"].astype(y.dtype) if c.use_bias else y
 
-    up_BTF = project("up", x_BTD, "BTD,DF->BTF")
+    up_BTF = project("up", x_BTD)
     gated = c.activation in layers.GATED
-    gate_BTF = project("gate", x_BTD, "BTD,DF->BTF") if gated else None
+    gate_BTF = project("gate", x_BTD) if gated else None
     out_BTF = layers.activate(up_BTF, gate_BTF, c.activation)
-    return project("down", out_BTF, "BTF,FD->BTD").astype(x_BTD.dtype)
+    return project("down", out_BTF).astype(x_BTD.dtype)
 
 
 def _stack(keys):
@@ -257,10 +257,14 @@ def unembedding(params: Params) -> jax.Array:
 
 def unembed(params: Params, hidden: jax.Array, dtype: str) -> jax.Array:
     """Logits [..., V] in float32."""
-    w_VD = unembedding(params).astype(dtype)
-    return jnp.einsum(
-        "...D,VD->...V", hidden.astype(dtype), w_VD, preferred_element_type=jnp.float32
+    w_VD = unembedding(params)
+    logits_XV = jnp.einsum(
+        "XD,VD->XV",
+        hidden.astype(dtype).reshape(-1, hidden.shape[-1]),
+        w_VD.astype(dtype),
+        preferred_element_type=jnp.float32,
     )
+    return logits_XV.reshape(*hidden.shape[:-1], w_VD.shape[0])
 
 
 def empty_cache(config: TransformerConfig, batch: int, slots: int) -> kv.Cache:

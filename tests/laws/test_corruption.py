@@ -34,7 +34,7 @@ def run(tmp_path_factory) -> Path:
 
 
 def _files(run: Path) -> list[Path]:
-    """Every file of the newest checkpoint, and its manifest, relative to checkpoints/."""
+    """Every file of the newest checkpoint, and its manifest, within checkpoints/."""
     root = run.parent / "pristine"
     files = sorted(p for p in (root / "2").rglob("*") if p.is_file())
     return [p.relative_to(root) for p in [*files, root / "2.0.json"]]

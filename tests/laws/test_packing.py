@@ -94,7 +94,7 @@ def test_rows_are_full_but_not_too_full_and_cut_only_what_must_be(lengths, row_l
     assert min(filled) > 0 and max(filled) <= slots
     assert sum(used <= slots // 2 for used in filled) <= 1  # those two would be one
     pieces = {tuple(piece) for piece in index.pieces.tolist()}
-    assert len(pieces) == len(index.pieces)
+    assert len(pieces) == len(index.pieces) and index.pieces[:, 2].min() >= 2
     for document in documents:
         if document[2] <= slots:
             assert tuple(document.tolist()) in pieces

@@ -48,11 +48,16 @@ def _generate(
     config: TransformerConfig,
     prompts: list[list[int]] = PROMPTS,
     sampling: SamplingConfig = PLAIN,
+    params: Any = None,
     **options: Any,
 ) -> list[Answer]:
     settings = {"stop_ids": (STOP, NEVER), "max_tokens": MAX_TOKENS, "pad": 0} | options
     return decode.generate(
-        weights(config), config, prompts, sampling=sampling, **settings
+        weights(config) if params is None else params,
+        config,
+        prompts,
+        sampling=sampling,
+        **settings,
     )
 
 
@@ -158,6 +163,12 @@ def test_an_answer_depends_on_its_seed_and_place_and_not_on_its_neighbours():
 def test_the_same_prompt_in_other_places_is_answered_otherwise():
     answers = _generate(BASE, [PROMPTS[1]] * 3)
     assert len({tuple(a.tokens) for a in answers}) == 3
+
+
+def test_each_turn_draws_anew():
+    flat = jax.tree.map(jnp.zeros_like, weights(BASE))  # each token is as likely
+    answers = _generate(BASE, params=flat, stop_ids=(NEVER, NEVER))
+    assert all(len(set(a.tokens)) > MAX_TOKENS / 2 for a in answers)
 
 
 @pytest.mark.parametrize("wrong", [{"prompts": [[1], []]}, {"max_tokens": 0}])

@@ -7,8 +7,7 @@ import sys
 import jax
 
 from genlm.data import batches, rows, shards
-from genlm.parallel import hosts
-from genlm.parallel import sharding
+from genlm.parallel import hosts, sharding
 from tests.laws.test_mesh import (
     MODEL,
     OPTIMIZER,

@@ -1,0 +1,51 @@
+"""Every notebook runs from top to bottom in smoke mode, in a folder of its own, and is
+committed without outputs and with a way to open it in Colab.
+"""
+
+import os
+from pathlib import Path
+
+import nbclient
+import nbformat
+import pytest
+
+from tests.command import ROOT
+
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+MADE = {  # what a reader is left with
+    "01_first_life": (
+        "runs/life/prepare/tokens/summary.json",
+        "runs/life/pretrain/metrics.jsonl",
+        "runs/life/evaluate/results.json",
+        "runs/life/report.html",
+        "runs/tiny/checkpoints/4.0.json",
+    ),
+}
+COLAB = "https://colab.research.google.com/github/genlm/genlm/blob/main/notebooks/"
+
+every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+
+
+@every_notebook
+def test_it_runs_from_top_to_bottom(path: Path, tmp_path: Path):
+    notebook = nbformat.read(path, as_version=4)
+    client = nbclient.NotebookClient(
+        notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}
+    )
+    client.execute(env={**os.environ, "XLA_FLAGS": "", "GENLM_SMOKE": "1"})
+    ran = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert all(cell.execution_count for cell in ran)
+    outputs = [output for cell in ran for output in cell.outputs]
+    assert not [o for o in outputs if o.output_type == "error"]
+    for name in MADE[path.stem]:
+        assert (tmp_path / name).stat().st_size, name
+
+
+@every_notebook
+def test_it_is_committed_clean_and_opens_in_colab(path: Path):
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            assert not cell.outputs and cell.execution_count is None, cell.source
+    assert f"({COLAB}{path.name})" in notebook.cells[0].source

@@ -51,6 +51,8 @@ def main(description: str, measure: Measure) -> int:
     except UserError as error:
         say(f"benchmarks: {error}")
         code = 1
+    if not rows:
+        return code
     if arguments.json:
         print(to_json(rows))
     else:

@@ -26,7 +26,8 @@ def setup() -> None:
     jax.config.update("jax_compilation_cache_dir", str(compiled))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
     _drop_damaged(compiled)
-    if address := os.environ.get("JAX_COORDINATOR_ADDRESS"):
+    address = os.environ.get("JAX_COORDINATOR_ADDRESS")
+    if address and not jax.distributed.is_initialized():  # a life has several stages
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
         jax.distributed.initialize(
             coordinator_address=address,

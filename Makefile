@@ -13,7 +13,7 @@ life: $(VENV)/.report-$(VERSION)
 	$(BIN)/genlm report $(RUN)
 
 test: $(VENV)/.test-$(VERSION)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 slow: $(VENV)/.test-$(VERSION)
 	$(BIN)/python -m pytest -m slow

@@ -73,7 +73,7 @@ def smoke(config: ConfigDict) -> ConfigDict:
     config.model.update(SIZES["smoke"])
     config.data.row_length = 32
     config.tokenizer.vocab_size = min(config.tokenizer.vocab_size, 384)
-    config.train.update({"num_steps": 2, "batch_size": 4, "log_every": 1})
+    config.train.update({"num_steps": 2, "batch_size": 8, "log_every": 1})
     config.eval.update({"batch_size": 64, "max_tokens": 8})
     config.checkpoint.save_every = 1
     return config

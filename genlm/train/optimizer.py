@@ -47,7 +47,7 @@ def make_schedule(config: OptimizerConfig, num_steps: int) -> optax.Schedule:
         init_value=config.learning_rate / (warmup + 1),
         peak_value=config.learning_rate,
         warmup_steps=warmup,
-        decay_steps=num_steps,
+        decay_steps=max(num_steps, warmup + 1),
         end_value=config.learning_rate * config.final_rate,
     )
 

@@ -14,15 +14,13 @@ from tests.laws.families import BASE
 
 def test_dense_casts_its_operands_and_sums_in_float32():
     x, w = jnp.full((1, 1, 1024), 1 + 2**-10), jnp.ones((1024, 2))
-    exact = layers.dense("BTD,DF->BTF", x, w, "float32")
+    exact = layers.dense(x, w, "float32")
     np.testing.assert_array_equal(exact, np.full((1, 1, 2), 1025.0))
-    cast = layers.dense("BTD,DF->BTF", x, w, "bfloat16")  # 1 + 2⁻¹⁰ becomes 1
+    cast = layers.dense(x, w, "bfloat16")  # 1 + 2⁻¹⁰ becomes 1
     np.testing.assert_array_equal(
         np.asarray(cast, np.float32), np.full((1, 1, 2), 1024.0)
     )
-    many = layers.dense(
-        "BTD,DF->BTF", jnp.ones((1, 1, 1001)), jnp.ones((1001, 1)), "bfloat16"
-    )
+    many = layers.dense(jnp.ones((1, 1, 1001)), jnp.ones((1001, 1)), "bfloat16")
     assert abs(float(many[0, 0, 0]) - 1001) <= 2  # a sum in bfloat16 stops at 256
 
 

@@ -1,7 +1,10 @@
 """Pre-train on any text of yours.
 
   genlm run experiments/pretrain_text.py --workdir runs/text \
-      --config.data.paths='books/*.txt,notes.jsonl' --config.data.document=file
+      --config.data.paths='books/*.txt' --config.data.document=file
+
+Hardware and time: two CPU cores, planned, not run to its end: 4 layers of 256, 1,000
+steps of 16 rows of 256 tokens, at about 4,300 tokens a second 16 minutes.
 """
 
 from ml_collections import ConfigDict

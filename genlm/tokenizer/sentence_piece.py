@@ -112,6 +112,7 @@ def train(
             add_dummy_prefix=False,
             allow_whitespace_only_pieces=True,
             split_digits=True,
+            required_chars=_SPACE,  # else text without a space has no piece for one
             character_coverage=0.9999,
             user_defined_symbols=["\n"],
             pad_id=0,

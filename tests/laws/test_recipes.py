@@ -28,5 +28,5 @@ def test_every_recipe_is_data_and_says_its_command(path: Path):
     recipe = config.load(str(path))
     assert config.from_json(config.to_json(recipe)).to_dict() == recipe.to_dict()
     text = path.read_text("utf-8")
-    assert f"genlm run experiments/{path.name}" in text
+    assert f"genlm run {path.relative_to(ROOT)}" in text
     assert '"""' == text[:3]

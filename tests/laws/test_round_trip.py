@@ -143,3 +143,11 @@ def test_too_little_text_for_the_vocabulary_is_said():
 def test_a_folder_without_a_tokenizer_is_said(tmp_path):
     with pytest.raises(UserError, match=str(tmp_path)):
         tokenizers.load(tmp_path)
+
+
+@pytest.mark.parametrize("algorithm", ["bpe", "unigram"])
+def test_a_text_without_spaces_still_has_a_piece_for_one(algorithm: str):
+    made = sentence_piece.train(
+        ["abc\ndef"] * 3, vocab_size=269, algorithm=algorithm, seed=0
+    )
+    assert made.decode(made.encode(b"a b  c")) == b"a b  c"

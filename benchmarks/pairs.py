@@ -85,10 +85,10 @@ def serve(
     os.dup2(2, 1)
     setting = _fastest(makers)
     step = makers[setting]()
-    losses = [step() for _ in range(STEPS_BEFORE + 1)]
-    num_steps = max(1, round(TURN / _seconds(step, 2)))
-    ends = (losses[0], losses[-1])
-    print(json.dumps([ends, setting]), file=answers, flush=True)
+    first = step()
+    seconds = _seconds(step, STEPS_BEFORE - 1)
+    num_steps = max(1, round(TURN / seconds))
+    print(json.dumps([(first, step()), setting]), file=answers, flush=True)
     for _ in sys.stdin:
         turn = Turn(_seconds(step, num_steps), product())
         print(json.dumps(turn), file=answers, flush=True)

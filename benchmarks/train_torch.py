@@ -5,7 +5,6 @@ float32; 'bfloat16' is autocast. MODE is 'eager' or 'compile'.
 """
 
 import functools
-import itertools
 import os
 import sys
 from typing import Callable
@@ -18,17 +17,18 @@ from benchmarks import pairs
 from benchmarks.shapes import SHAPES, Shape
 
 PRODUCT = 2048
-ATTENTION = ("sdpa", "eager")
 
 
 def main(shape: Shape, dtype: str, mode: str) -> None:
     torch.set_num_threads(os.cpu_count() or 1)
-    attentions = ATTENTION if mode == "eager" else ATTENTION[:1]
+    settings = [("sdpa", n) for n in shape.microbatches]
+    if mode == "eager":
+        settings.append(("eager", 1))
     makers = {
-        f"{mode}, {attention} attention, {n} microbatches": functools.partial(
+        f"{attention} attention, {n} microbatches": functools.partial(
             make_step, shape, dtype, mode, attention, n
         )
-        for attention, n in itertools.product(attentions, shape.microbatches)
+        for attention, n in settings
     }
     pairs.serve(makers, make_product(dtype))
 

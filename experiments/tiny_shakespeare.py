@@ -6,7 +6,8 @@
 The text is karpathy/char-rnn's data/tinyshakespeare/input.txt (1,115,394 bytes); its
 last tenth is held out in full. Two settings (https://github.com/karpathy/nanoGPT):
   (none)   4 layers of 128, rows of 64, batch 12, 2,000 steps, no dropout; the README
-           there reports 1.88 nats.
+           there reports 1.88 nats. Measured: 1.691, 1.668, 1.681 with seeds 0, 1,
+           2 (mean 1.680); two minutes each on two CPU cores.
   :6x384   6 layers of 384, rows of 256, batch 64, 5,000 steps, dropout 0.2; the README
            there reports 1.47 nats. Planned, not run: a step of 16,384 tokens takes
            about ten seconds on two cores.

@@ -22,12 +22,49 @@ def dense(x: jax.Array, w: jax.Array, dtype: str, contract: int = 1) -> jax.Arra
     """
     rows, out = x.shape[: x.ndim - contract], w.shape[contract:]
     inner = math.prod(w.shape[:contract])
-    y = jnp.dot(
-        x.astype(dtype).reshape(-1, inner),
-        w.astype(dtype).reshape(inner, -1),
-        preferred_element_type=jnp.float32,
-    ).reshape(*rows, *out)
+    y = matmul(x.reshape(-1, inner), w.reshape(inner, -1), dtype).reshape(*rows, *out)
     return y if jax.default_backend() == "cpu" else y.astype(dtype)
+
+
+def matmul(x_MK: jax.Array, w: jax.Array, dtype: str, dims: str = "KN") -> jax.Array:
+    """x w [M, N] in float32; `dims` is the order of w's.
+
+    The gradients are products of `dtype` too, with sums in float32: left to itself, a
+    float32 gradient would meet a 'bfloat16' operand, and the product be one of float32.
+    """
+
+    @jax.custom_vjp
+    def product(x_MK, w):
+        return _dot(x_MK.astype(dtype), w.astype(dtype), "MK", dims)
+
+    def forward(x_MK, w):
+        x_MK, w = x_MK.astype(dtype), w.astype(dtype)
+        return _dot(x_MK, w, "MK", dims), (x_MK, w)
+
+    def backward(saved, gradient_MN):
+        x, w = saved
+        gradient_MN = gradient_MN.astype(dtype)
+        of_x = _dot(gradient_MN, w, "MN", dims).astype(x_MK.dtype)
+        if dims == "KN":
+            return of_x, _dot(_transposed(x), gradient_MN, "KM", "MN")
+        return of_x, _dot(_transposed(gradient_MN), x, "NM", "MK")
+
+    product.defvjp(forward, backward)
+    return product(x_MK, w)
+
+
+def _dot(a, b, dims_a, dims_b):
+    (shared,) = set(dims_a) & set(dims_b)
+    contract = ((dims_a.index(shared),), (dims_b.index(shared),))
+    return jax.lax.dot_general(
+        a, b, (contract, ((), ())), preferred_element_type=jnp.float32
+    )
+
+
+def _transposed(x):
+    import os
+    if x.dtype == jnp.float32 or 'notr' in os.environ.get('GX',''): return x.T
+    return jax.lax.cond(x[0, 0] == x[0, 0], lambda x: x.T, lambda x: jnp.full_like(x.T, jnp.nan), x)
 
 
 def rms_norm(x: jax.Array, scale_D: jax.Array, eps: float) -> jax.Array:

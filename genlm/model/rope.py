@@ -19,6 +19,8 @@ def rotation(
 
 def rotate(x_BTNH: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:
     """x with each pair (i, i + H/2) of its last dim turned by its position's angle."""
-    a, b = jnp.split(x_BTNH.astype(jnp.float32), 2, axis=-1)
-    turned = jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
-    return turned.astype(x_BTNH.dtype)
+    halves = x_BTNH.astype(jnp.float32).reshape(*x_BTNH.shape[:-1], 2, -1)
+    signed = jnp.stack([-sin, sin], axis=-2)
+    # one loop over both halves: joining them would be a branch an element
+    turned = halves * cos[..., None, :] + jnp.flip(halves, axis=-2) * signed
+    return turned.reshape(x_BTNH.shape).astype(x_BTNH.dtype)

@@ -258,12 +258,7 @@ def unembedding(params: Params) -> jax.Array:
 def unembed(params: Params, hidden: jax.Array, dtype: str) -> jax.Array:
     """Logits [..., V] in float32."""
     w_VD = unembedding(params)
-    logits_XV = jnp.einsum(
-        "XD,VD->XV",
-        hidden.astype(dtype).reshape(-1, hidden.shape[-1]),
-        w_VD.astype(dtype),
-        preferred_element_type=jnp.float32,
-    )
+    logits_XV = layers.matmul(hidden.reshape(-1, hidden.shape[-1]), w_VD, dtype, "NK")
     return logits_XV.reshape(*hidden.shape[:-1], w_VD.shape[0])
 
 

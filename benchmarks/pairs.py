@@ -95,12 +95,12 @@ def serve(
 
 
 def _fastest(makers: Mapping[str, Callable[[], Step]]) -> str:
-    """The name of the step that is quickest once it is compiled."""
+    """The name of the step that is quickest once it is compiled: the best of three."""
 
     def seconds(name: str) -> float:
         step = makers[name]()
         step()
-        return _seconds(step, 1)
+        return min(_seconds(step, 1) for _ in range(3))
 
     return min(makers, key=seconds) if len(makers) > 1 else next(iter(makers))
 

@@ -5,6 +5,8 @@ Softmax is in float32. No query looks further back than the model's max_length, 
 text longer than the rows it was trained on is read through a sliding window.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
@@ -51,62 +53,77 @@ def attend(
     v_bSH = v_BSKH.swapaxes(1, 2).reshape(B * K, -1, H)
     bias_BTS = jnp.where(mask_BTS, 0.0, jnp.finfo(jnp.float32).min)
     blocks = 4 if causal_square and T % 4 == 0 and T >= 128 else 1
-    out = []
-    for i in range(blocks):
-        here = slice(i * T // blocks, (i + 1) * T // blocks)
-        seen = slice(0, here.stop if causal_square else None)
-        out.append(
-            _block(
-                q_bGTH[:, :, here],
-                k_bSH[:, seen],
-                v_bSH[:, seen],
-                bias_BTS[:, here, seen],
-            )
-        )
-    out_bGTH = jnp.concatenate(out, axis=2) if blocks > 1 else out[0]
+    out_bGTH = _attend(q_bGTH, k_bSH, v_bSH, bias_BTS, blocks)
     out_BKGTH = out_bGTH.reshape(B, K, N // K, T, H)
     return out_BKGTH.transpose(0, 3, 1, 2, 4).reshape(B, T, N, H).astype(q_BTNH.dtype)
 
 
-@jax.custom_vjp
-def _block(q_bGTH, k_bSH, v_bSH, bias_BTS) -> jax.Array:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
+def _attend(q_bGTH, k_bSH, v_bSH, bias_BTS, blocks: int) -> jax.Array:
     """Attention of T queries to S keys, each [b = batch * kv heads]; float32."""
-    return _block_forward(q_bGTH, k_bSH, v_bSH, bias_BTS)[0]
+    return _forward(q_bGTH, k_bSH, v_bSH, bias_BTS, blocks)[0]
 
 
-def _block_forward(q_bGTH, k_bSH, v_bSH, bias_BTS):
+def _forward(q_bGTH, k_bSH, v_bSH, bias_BTS, blocks):
     b, G, T, H = q_bGTH.shape
-    B, _, S = bias_BTS.shape
-    q_bQH = q_bGTH.reshape(b, G * T, H)
-    scores_bQS = _product("bQH,bSH->bQS", q_bQH, k_bSH)
-    scores_BKGTS = scores_bQS.reshape(B, b // B, G, T, S) + bias_BTS[:, None, None]
-    weights_bQS = jax.nn.softmax(scores_BKGTS, axis=-1).reshape(b, G * T, S)
-    weights_bQS = weights_bQS.astype(v_bSH.dtype)
-    out_bQH = _product("bQS,bSH->bQH", weights_bQS, v_bSH)
-    return out_bQH.reshape(b, G, T, H), (q_bQH, k_bSH, v_bSH, weights_bQS, out_bQH)
+    B = len(bias_BTS)
+    weights, out = [], []
+    for here, seen in _parts(T, k_bSH.shape[1], blocks):
+        q_bQH = q_bGTH[:, :, here].reshape(b, -1, H)
+        scores_bQS = _product("bQH,bSH->bQS", q_bQH, k_bSH[:, seen])
+        bias_BTS_ = bias_BTS[:, None, None, here, seen]
+        scores_BKGTS = scores_bQS.reshape(B, b // B, G, *bias_BTS_.shape[3:])
+        weights_BKGTS = jax.nn.softmax(scores_BKGTS + bias_BTS_, axis=-1)
+        weights_bQS = weights_BKGTS.reshape(scores_bQS.shape).astype(v_bSH.dtype)
+        out_bQH = _product("bQS,bSH->bQH", weights_bQS, v_bSH[:, seen])
+        weights.append(weights_bQS)
+        out.append(out_bQH.reshape(b, G, -1, H))
+    out_bGTH = jnp.concatenate(out, axis=2)
+    return out_bGTH, (q_bGTH, k_bSH, v_bSH, weights, out_bGTH)
 
 
-def _block_backward(saved, gradient_bGTH):
+def _backward(blocks, saved, gradient_bGTH):
     """The gradients, in products that never contract the long operand's first dim: a
     CPU does those at half the rate. Equation 4 of arXiv:2205.14135 for the softmax."""
-    q_bQH, k_bSH, v_bSH, weights_bQS, out_bQH = saved
-    gradient_bQH = gradient_bGTH.reshape(out_bQH.shape)
-    mean_bQ1 = jnp.sum(gradient_bQH * out_bQH, axis=-1, keepdims=True)
-    gradient_bQH = gradient_bQH.astype(v_bSH.dtype)
-    of_weights_bQS = _product("bQH,bSH->bQS", gradient_bQH, v_bSH)
-    of_scores_bQS = (weights_bQS * (of_weights_bQS - mean_bQ1)).astype(q_bQH.dtype)
-    of_q_bQH = _product("bQS,bSH->bQH", of_scores_bQS, k_bSH)
-    of_k_bHS = _product("bHQ,bQS->bHS", q_bQH.swapaxes(1, 2), of_scores_bQS)
-    of_v_bHS = _product("bHQ,bQS->bHS", gradient_bQH.swapaxes(1, 2), weights_bQS)
+    q_bGTH, k_bSH, v_bSH, weights, out_bGTH = saved
+    b, G, T, H = q_bGTH.shape
+    mean_bGT1 = jnp.sum(gradient_bGTH * out_bGTH, axis=-1, keepdims=True)
+    gradient_bGTH = gradient_bGTH.astype(v_bSH.dtype)
+    of_q = []
+    of_k_bHS = of_v_bHS = jnp.zeros((b, H, k_bSH.shape[1]))
+    for (here, seen), weights_bQS in zip(_parts(T, k_bSH.shape[1], blocks), weights):
+        q_bQH, gradient_bQH, mean_bQ1 = (
+            x[:, :, here].reshape(b, -1, x.shape[-1])
+            for x in (q_bGTH, gradient_bGTH, mean_bGT1)
+        )
+        of_weights_bQS = _product("bQH,bSH->bQS", gradient_bQH, v_bSH[:, seen])
+        of_scores_bQS = weights_bQS * (of_weights_bQS - mean_bQ1)
+        of_scores_bQS = of_scores_bQS.astype(q_bQH.dtype)
+        of_q_bQH = _product("bQS,bSH->bQH", of_scores_bQS, k_bSH[:, seen])
+        of_q.append(of_q_bQH.reshape(b, G, -1, H))
+        of_k_bHS = of_k_bHS.at[:, :, seen].add(
+            _product("bHQ,bQS->bHS", q_bQH.swapaxes(1, 2), of_scores_bQS)
+        )
+        of_v_bHS = of_v_bHS.at[:, :, seen].add(
+            _product("bHQ,bQS->bHS", gradient_bQH.swapaxes(1, 2), weights_bQS)
+        )
     return (
-        of_q_bQH.reshape(gradient_bGTH.shape).astype(q_bQH.dtype),
+        jnp.concatenate(of_q, axis=2).astype(q_bGTH.dtype),
         of_k_bHS.swapaxes(1, 2).astype(k_bSH.dtype),
         of_v_bHS.swapaxes(1, 2).astype(v_bSH.dtype),
         None,
     )
 
 
-_block.defvjp(_block_forward, _block_backward)
+_attend.defvjp(_forward, _backward)
+
+
+def _parts(T: int, S: int, blocks: int) -> list[tuple[slice, slice]]:
+    """(queries, the keys they may look at) of each block; one block sees all."""
+    if blocks == 1:
+        return [(slice(0, T), slice(0, S))]
+    ends = [i * T // blocks for i in range(blocks + 1)]
+    return [(slice(a, b), slice(0, b)) for a, b in zip(ends, ends[1:])]
 
 
 def _product(dims: str, a: jax.Array, b: jax.Array) -> jax.Array:

@@ -12,7 +12,7 @@ from statistics import median
 import subprocess
 import sys
 import time
-from typing import Callable, Mapping, NamedTuple, Sequence, TypeVar
+from typing import Callable, Mapping, NamedTuple, Sequence, SupportsFloat, TypeVar
 
 from benchmarks.table import Row, say
 from genlm.errors import UserError
@@ -22,7 +22,8 @@ NUM_PAIRS = 5
 STEPS_BEFORE = 5  # steps on one batch, after which its loss must be lower
 TURN = 1.0  # seconds of steps
 
-Step = Callable[[], float]  # one training step; returns the loss before it
+# One training step; returns the loss before it, which float() waits for.
+Step = Callable[[], SupportsFloat]
 
 
 class Turn(NamedTuple):
@@ -85,10 +86,10 @@ def serve(
     os.dup2(2, 1)
     setting = _fastest(makers)
     step = makers[setting]()
-    first = step()
+    first = float(step())
     seconds = _seconds(step, STEPS_BEFORE - 1)
     num_steps = max(1, round(TURN / seconds))
-    print(json.dumps([(first, step()), setting]), file=answers, flush=True)
+    print(json.dumps([(first, float(step())), setting]), file=answers, flush=True)
     for _ in sys.stdin:
         turn = Turn(_seconds(step, num_steps), product())
         print(json.dumps(turn), file=answers, flush=True)
@@ -99,24 +100,33 @@ def _fastest(makers: Mapping[str, Callable[[], Step]]) -> str:
 
     def seconds(name: str) -> float:
         step = makers[name]()
-        step()
+        float(step())
         return min(_seconds(step, 1) for _ in range(3))
 
     return min(makers, key=seconds) if len(makers) > 1 else next(iter(makers))
 
 
-def _seconds(step: Callable[[], object], times: int) -> float:
-    """Mean seconds of a call."""
+def _seconds(step: Step, times: int) -> float:
+    """Mean seconds of a call; like the train loop, it waits for a step's loss once the
+    next step is under way."""
     begun = time.perf_counter()
+    before: SupportsFloat = 0.0
     for _ in range(times):
-        step()
+        before, last = step(), before
+        float(last)
+    float(before)
     return (time.perf_counter() - begun) / times
 
 
 def product_flops(multiply: Callable[[], object], size: int) -> float:
     """Operations a second of `multiply`, a product of two [size, size] matrices."""
-    multiply()
-    return 2 * size**3 / median(_seconds(multiply, 1) for _ in range(3))
+
+    def timed() -> float:
+        multiply()
+        return 0.0
+
+    timed()
+    return 2 * size**3 / median(_seconds(timed, 1) for _ in range(3))
 
 
 def take_turns(

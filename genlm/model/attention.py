@@ -10,6 +10,8 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from genlm.model.layers import transposed_product
+
 
 def mask(
     *,
@@ -66,51 +68,52 @@ def _attend(q_bGTH, k_bSH, v_bSH, bias_BTS, blocks: int) -> jax.Array:
 
 def _forward(q_bGTH, k_bSH, v_bSH, bias_BTS, blocks):
     b, G, T, H = q_bGTH.shape
-    B = len(bias_BTS)
-    weights, out = [], []
+    kept, out = [], []
     for here, seen in _parts(T, k_bSH.shape[1], blocks):
         q_bQH = q_bGTH[:, :, here].reshape(b, -1, H)
         scores_bQS = _product("bQH,bSH->bQS", q_bQH, k_bSH[:, seen])
-        bias_BTS_ = bias_BTS[:, None, None, here, seen]
-        scores_BKGTS = scores_bQS.reshape(B, b // B, G, *bias_BTS_.shape[3:])
-        weights_BKGTS = jax.nn.softmax(scores_BKGTS + bias_BTS_, axis=-1)
-        weights_bQS = weights_BKGTS.reshape(scores_bQS.shape).astype(v_bSH.dtype)
-        out_bQH = _product("bQS,bSH->bQH", weights_bQS, v_bSH[:, seen])
-        weights.append(weights_bQS)
+        of_bias = bias_BTS[:, None, None, here, seen]
+        scores_BKGTS = scores_bQS.reshape(len(of_bias), -1, G, *of_bias.shape[3:])
+        scores_BKGTS = scores_BKGTS + of_bias
+        highest = jnp.max(scores_BKGTS, axis=-1, keepdims=True)
+        shares_bQS = jnp.exp(scores_BKGTS - highest).reshape(scores_bQS.shape)
+        scale_bQ1 = 1 / jnp.sum(shares_bQS, axis=-1, keepdims=True)
+        shares_bQS = shares_bQS.astype(v_bSH.dtype)
+        out_bQH = _product("bQS,bSH->bQH", shares_bQS, v_bSH[:, seen]) * scale_bQ1
+        kept.append((shares_bQS, scale_bQ1))
         out.append(out_bQH.reshape(b, G, -1, H))
     out_bGTH = jnp.concatenate(out, axis=2)
-    return out_bGTH, (q_bGTH, k_bSH, v_bSH, weights, out_bGTH)
+    return out_bGTH, (q_bGTH, k_bSH, v_bSH, kept, out_bGTH)
 
 
 def _backward(blocks, saved, gradient_bGTH):
     """The gradients, in products that never contract the long operand's first dim: a
     CPU does those at half the rate. Equation 4 of arXiv:2205.14135 for the softmax."""
-    q_bGTH, k_bSH, v_bSH, weights, out_bGTH = saved
+    q_bGTH, k_bSH, v_bSH, kept, out_bGTH = saved
     b, G, T, H = q_bGTH.shape
     mean_bGT1 = jnp.sum(gradient_bGTH * out_bGTH, axis=-1, keepdims=True)
-    gradient_bGTH = gradient_bGTH.astype(v_bSH.dtype)
     of_q = []
     of_k_bHS = of_v_bHS = jnp.zeros((b, H, k_bSH.shape[1]))
-    for (here, seen), weights_bQS in zip(_parts(T, k_bSH.shape[1], blocks), weights):
+    for (here, seen), block in zip(_parts(T, k_bSH.shape[1], blocks), kept):
+        shares_bQS, scale_bQ1 = block
         q_bQH, gradient_bQH, mean_bQ1 = (
             x[:, :, here].reshape(b, -1, x.shape[-1])
             for x in (q_bGTH, gradient_bGTH, mean_bGT1)
         )
-        of_weights_bQS = _product("bQH,bSH->bQS", gradient_bQH, v_bSH[:, seen])
-        of_scores_bQS = weights_bQS * (of_weights_bQS - mean_bQ1)
+        gradient_bQH = (gradient_bQH * scale_bQ1).astype(v_bSH.dtype)
+        of_shares_bQS = _product("bQH,bSH->bQS", gradient_bQH, v_bSH[:, seen])
+        of_scores_bQS = shares_bQS * (of_shares_bQS - mean_bQ1 * scale_bQ1)
         of_scores_bQS = of_scores_bQS.astype(q_bQH.dtype)
         of_q_bQH = _product("bQS,bSH->bQH", of_scores_bQS, k_bSH[:, seen])
         of_q.append(of_q_bQH.reshape(b, G, -1, H))
-        of_k_bHS = of_k_bHS.at[:, :, seen].add(
-            _product("bHQ,bQS->bHS", q_bQH.swapaxes(1, 2), of_scores_bQS)
-        )
+        of_k_bHS = of_k_bHS.at[:, :, seen].add(transposed_product(q_bQH, of_scores_bQS))
         of_v_bHS = of_v_bHS.at[:, :, seen].add(
-            _product("bHQ,bQS->bHS", gradient_bQH.swapaxes(1, 2), weights_bQS)
+            transposed_product(gradient_bQH, shares_bQS)
         )
     return (
         jnp.concatenate(of_q, axis=2).astype(q_bGTH.dtype),
-        of_k_bHS.swapaxes(1, 2).astype(k_bSH.dtype),
-        of_v_bHS.swapaxes(1, 2).astype(v_bSH.dtype),
+        of_k_bHS.astype(k_bSH.dtype).swapaxes(1, 2),
+        of_v_bHS.astype(v_bSH.dtype).swapaxes(1, 2),
         None,
     )
 

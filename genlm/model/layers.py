@@ -35,36 +35,58 @@ def matmul(x_MK: jax.Array, w: jax.Array, dtype: str, dims: str = "KN") -> jax.A
 
     @jax.custom_vjp
     def product(x_MK, w):
-        return _dot(x_MK.astype(dtype), w.astype(dtype), "MK", dims)
+        return forward(x_MK, w)[0]
 
     def forward(x_MK, w):
         x_MK, w = x_MK.astype(dtype), w.astype(dtype)
-        return _dot(x_MK, w, "MK", dims), (x_MK, w)
+        y_MN = jnp.einsum(f"MK,{dims}->MN", x_MK, w, preferred_element_type=jnp.float32)
+        return y_MN, (x_MK, w)
 
     def backward(saved, gradient_MN):
         x, w = saved
         gradient_MN = gradient_MN.astype(dtype)
-        of_x = _dot(gradient_MN, w, "MN", dims).astype(x_MK.dtype)
+        of_x = jnp.einsum(
+            f"MN,{dims}->MK", gradient_MN, w, preferred_element_type=jnp.float32
+        ).astype(x_MK.dtype)
         if dims == "KN":
-            return of_x, _dot(_transposed(x), gradient_MN, "KM", "MN")
-        return of_x, _dot(_transposed(gradient_MN), x, "NM", "MK")
+            return of_x, transposed_product(x, gradient_MN)
+        return of_x, transposed_product(gradient_MN, x)
 
     product.defvjp(forward, backward)
     return product(x_MK, w)
 
 
-def _dot(a, b, dims_a, dims_b):
-    (shared,) = set(dims_a) & set(dims_b)
-    contract = ((dims_a.index(shared),), (dims_b.index(shared),))
-    return jax.lax.dot_general(
-        a, b, (contract, ((), ())), preferred_element_type=jnp.float32
+def transposed_product(a_bMK: jax.Array, b_bMN: jax.Array) -> jax.Array:
+    """aᵀ b [..., K, N] in float32, as a weight's gradient needs."""
+    mesh = jax.sharding.get_abstract_mesh()
+    one_cpu = jax.default_backend() == "cpu" and mesh.size <= 1
+    if one_cpu and a_bMK.dtype == jnp.bfloat16:
+        return _transposed_product_on_cpu(a_bMK, b_bMN)
+    return jnp.einsum(
+        "...MK,...MN->...KN", a_bMK, b_bMN, preferred_element_type=jnp.float32
     )
 
 
-def _transposed(x):
-    import os
-    if x.dtype == jnp.float32 or 'notr' in os.environ.get('GX',''): return x.T
-    return jax.lax.cond(x[0, 0] == x[0, 0], lambda x: x.T, lambda x: jnp.full_like(x.T, jnp.nan), x)
+@jax.custom_batching.custom_vmap
+def _transposed_product_on_cpu(a_bMK, b_bMN):
+    """XLA makes this product one of float32 on a CPU. A transpose that it cannot fold
+    into it, for it is behind a branch that it cannot decide, keeps it one of 'bfloat16',
+    twice as fast. `a` should be the smaller of the two."""
+    first = a_bMK.ravel()[0]
+    a_bKM = jax.lax.cond(
+        first == first,
+        lambda a: a.swapaxes(-1, -2),
+        lambda a: jnp.full_like(a.swapaxes(-1, -2), jnp.nan),
+        a_bMK,
+    )
+    return jnp.matmul(a_bKM, b_bMN, preferred_element_type=jnp.float32)
+
+
+@_transposed_product_on_cpu.def_vmap
+def _(axis_size, batched, a_bMK, b_bMN):
+    """Under vmap a branch becomes a choice, which XLA folds away: float32 then."""
+    a_bMK, b_bMN = a_bMK.astype(jnp.float32), b_bMN.astype(jnp.float32)
+    return jnp.einsum("...MK,...MN->...KN", a_bMK, b_bMN), True
 
 
 def rms_norm(x: jax.Array, scale_D: jax.Array, eps: float) -> jax.Array:

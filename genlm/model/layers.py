@@ -70,7 +70,7 @@ def transposed_product(a_bMK: jax.Array, b_bMN: jax.Array) -> jax.Array:
 @jax.custom_batching.custom_vmap
 def _transposed_product_on_cpu(a_bMK, b_bMN):
     """XLA makes this product one of float32 on a CPU. A transpose that it cannot fold
-    into it, for it is behind a branch that it cannot decide, keeps it one of 'bfloat16',
+    into it, being behind a branch that it cannot decide, keeps it one of 'bfloat16':
     twice as fast. `a` should be the smaller of the two."""
     first = a_bMK.ravel()[0]
     a_bKM = jax.lax.cond(

@@ -11,3 +11,7 @@ def test_life_smoke_runs_goes_on_and_generates(tmp_path):
     out = genlm("generate", "--from", life, "--prompt", "The", "--max-tokens", "4")
     assert out.stdout.startswith("The")
     assert "as it was written" in genlm("verify", life).stdout
+    longer = "--config.pretrain.train.num_steps=4"
+    again = genlm("run", "experiments/life.py:smoke", "--workdir", life, longer)
+    assert "this model, step 4" in again.stdout
+    assert "as it was written" in genlm("verify", life).stdout

@@ -45,7 +45,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
         str(source): {"sha256": lineage.digest(lineage.read(source).get("outputs"))},
         **prepared.inputs,
     }
-    if rerun.is_finished(config, workdir, inputs):
+    if rerun.is_finished(config, workdir, inputs, renew=True):
         _show(directory.read_json(workdir / "results.json"))
         return
     hosts.setup()

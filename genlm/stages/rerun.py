@@ -49,8 +49,14 @@ def check_life(config: ConfigDict, workdir: Path) -> None:
             _same_settings(workdir, before[name], config[name], f"{name}.")
 
 
-def is_finished(config: ConfigDict, workdir: Path, inputs: dict[str, Any]) -> bool:
+def is_finished(
+    config: ConfigDict, workdir: Path, inputs: dict[str, Any], renew: bool = False
+) -> bool:
     """Whether the stage has nothing left to do in `workdir`.
+
+    Args:
+      renew: the work is done again where its inputs stand at the same paths and have
+        gone on since, such as a run that was trained for longer.
 
     Raises:
       UserError: the directory holds work from other settings or inputs (names them).
@@ -65,6 +71,12 @@ def is_finished(config: ConfigDict, workdir: Path, inputs: dict[str, Any]) -> bo
     _same_settings(workdir, before, config)
     old = lineage.read(workdir)
     if old:
+        was, now = (
+            {name: entry["sha256"] for name, entry in side.items()}
+            for side in (old["inputs"], inputs)
+        )
+        if renew and set(was) == set(now) and was != now:
+            return False
         _same_inputs(workdir, old["inputs"], inputs)
     return bool(old.get("outputs"))
 

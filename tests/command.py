@@ -18,6 +18,12 @@ runpy.run_module("genlm.cli", run_name="__main__")
 _PROGRESS = re.compile(r"\w+: [\d,]+( of [\d,]+)?, .*/s( .*)?")
 
 
+def environment(**changes: str) -> dict[str, str]:
+    """That of this process without the eight devices that tests simulate."""
+    ours = {"XLA_FLAGS", "PJRT_NPROC"}
+    return {k: v for k, v in os.environ.items() if k not in ours} | changes
+
+
 def start(
     *arguments: object, file_bytes: int | None = None, **popen
 ) -> subprocess.Popen:
@@ -32,7 +38,7 @@ def start(
     return subprocess.Popen(
         [sys.executable, *module, *map(str, arguments)],
         cwd=ROOT,
-        env={**os.environ, "XLA_FLAGS": ""},
+        env=environment(),
         **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **popen},
     )
 

@@ -26,6 +26,7 @@ def setup() -> None:
     jax.config.update("jax_compilation_cache_dir", str(compiled))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
     _drop_damaged(compiled)
+    spare_threads()
     address = os.environ.get("JAX_COORDINATOR_ADDRESS")
     if address and not jax.distributed.is_initialized():  # a life has several stages
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
@@ -40,6 +41,17 @@ def setup() -> None:
         asked = os.environ.get("JAX_PLATFORMS", "")
         why = str(error).split("\n")[0] or f"JAX_PLATFORMS={asked} finds none here"
         raise UserError(f"no devices: {why}") from error
+
+
+def spare_threads() -> None:
+    """Give simulated devices of a CPU threads to spare.
+
+    Each of them holds a thread while it waits for the others in a collective. XLA keeps
+    no more threads than devices, so the parts of the last one's product may find none
+    to run on: all wait, and after a minute XLA aborts.
+    """
+    if "host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
+        os.environ.setdefault("PJRT_NPROC", "32")
 
 
 def _drop_damaged(compiled: Path) -> None:

@@ -5,7 +5,6 @@ validation reads each row once.
 
 import hashlib
 import itertools
-import os
 from pathlib import Path
 import subprocess
 import sys
@@ -14,7 +13,7 @@ import numpy as np
 import pytest
 
 from genlm.data import batches
-from tests.command import ROOT
+from tests.command import ROOT, environment
 from tests.laws.written import PAD, Written, numbered, write
 
 BATCH_SIZE = 4
@@ -68,7 +67,7 @@ def test_a_fresh_process_reads_the_same_rows(split: Written, tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "tests.laws.test_batches", str(tmp_path)],
         cwd=ROOT,
-        env={**os.environ, "XLA_FLAGS": "", "PYTHONHASHSEED": "5"},
+        env=environment(PYTHONHASHSEED="5"),
         capture_output=True,
         text=True,
         check=True,

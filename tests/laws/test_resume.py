@@ -3,7 +3,6 @@ same arrays, to the bit, and the same metrics, times aside, as a run never inter
 """
 
 import json
-import os
 from pathlib import Path
 import random
 import signal
@@ -17,7 +16,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from genlm.runs import checkpoint, metrics
-from tests.command import ROOT, genlm
+from tests.command import ROOT, environment, genlm
 from tests.data_files import write_names
 
 
@@ -42,7 +41,7 @@ def _start(command: list[str]) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, "-m", "genlm.cli", *command],
         cwd=ROOT,
-        env={**os.environ, "XLA_FLAGS": ""},
+        env=environment(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
     )

@@ -2,14 +2,13 @@
 committed without outputs and with a way to open it in Colab.
 """
 
-import os
 from pathlib import Path
 
 import nbclient
 import nbformat
 import pytest
 
-from tests.command import ROOT
+from tests.command import ROOT, environment
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 MADE = {  # what a reader is left with
@@ -32,7 +31,7 @@ def test_it_runs_from_top_to_bottom(path: Path, tmp_path: Path):
     client = nbclient.NotebookClient(
         notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}
     )
-    client.execute(env={**os.environ, "XLA_FLAGS": "", "GENLM_SMOKE": "1"})
+    client.execute(env=environment(GENLM_SMOKE="1"))
     ran = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert all(cell.execution_count for cell in ran)
     outputs = [output for cell in ran for output in cell.outputs]

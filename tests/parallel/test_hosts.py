@@ -1,6 +1,5 @@
 """Several real processes: each reads its own rows, and the loss is that of one."""
 
-import os
 from pathlib import Path
 import re
 import socket
@@ -10,7 +9,7 @@ import sys
 import numpy as np
 
 from genlm.data import shards
-from tests.command import ROOT
+from tests.command import ROOT, environment
 
 
 def _write_tokens(folder: Path) -> None:
@@ -23,12 +22,12 @@ def _write_tokens(folder: Path) -> None:
     writer.close()
 
 
-def _start(folder: Path, devices: int, environment: dict[str, str]) -> subprocess.Popen:
+def _start(folder: Path, devices: int, host: dict[str, str]) -> subprocess.Popen:
     flags = f"--xla_force_host_platform_device_count={devices}"
     return subprocess.Popen(
         [sys.executable, "-m", "tests.parallel.two_processes", str(folder)],
         cwd=ROOT,
-        env={**os.environ, "XLA_FLAGS": flags, **environment},
+        env=environment(XLA_FLAGS=flags, **host),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

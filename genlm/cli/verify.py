@@ -1,4 +1,4 @@
-"""`genlm verify`: every file of a run against the hashes written with it."""
+"""`genlm verify`: what a run wrote and read, against the hashes written with it."""
 
 import argparse
 from pathlib import Path
@@ -30,6 +30,7 @@ def main(arguments: argparse.Namespace) -> int:
             found += checkpoint.faults(run, step)
         for line in found:
             print(line, file=sys.stderr)
-        print(f"{run}: {'damaged' if found else 'as it was written'}")
+        unfinished = "" if lineage.read(run).get("outputs") else "unfinished, "
+        print(f"{run}: {unfinished}{'damaged' if found else 'as it was written'}")
         bad += bool(found)
     return 1 if bad else 0

@@ -54,6 +54,13 @@ def _is_new(paragraph: str, seen: set[str]) -> bool:
     return True
 
 
+def files() -> list[Path]:
+    """Everything that is read."""
+    from pydoc_data import topics
+
+    return [Path(topics.__file__), *modules()]
+
+
 def modules() -> list[Path]:
     """Source files of the standard library, without its tests, in a fixed order."""
     library = Path(sysconfig.get_paths()["stdlib"])

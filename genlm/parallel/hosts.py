@@ -21,8 +21,8 @@ def setup() -> None:
     Raises:
       UserError: the environment asks for devices or processes that are not there.
     """
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    compiled = cache / "genlm" / "jax"
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    compiled = Path(cache) / "genlm" / "jax"
     jax.config.update("jax_compilation_cache_dir", str(compiled))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
     _drop_damaged(compiled)

@@ -122,4 +122,20 @@ def faults(workdir: Path) -> list[str]:
             found.append(f"{path}: missing")
         elif sha256(path) != expected:
             found.append(f"{path}: changed since it was written")
+    return found + _changed_inputs(lineage["inputs"])
+
+
+def _changed_inputs(inputs: dict[str, Any]) -> list[str]:
+    """What was read and is another now; a text may be gone once it was prepared."""
+    found = []
+    for name, entry in inputs.items():
+        path = Path(name)
+        if path.is_dir():
+            now = digest(read(path).get("outputs"))
+        elif path.is_file():
+            now = sha256(path)
+        else:
+            continue
+        if now != entry["sha256"]:
+            found.append(f"{path}: changed since it was read")
     return found

@@ -124,7 +124,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
 
 def _files(data: DataConfig) -> list[Path]:
     if data.paths == sources.EMBEDDED:
-        return embedded.modules()
+        return embedded.files()
     return sources.resolve(data.paths)
 
 

@@ -109,10 +109,17 @@ def run(config: ConfigDict, workdir: Path) -> None:
     directory.create(workdir)
     finished = rerun.is_finished(config, workdir, prepared.inputs)
     start = checkpoint.newest(workdir)
+    if start is None and checkpoint.steps(workdir):
+        raise UserError(
+            f"{workdir}: none of its checkpoints is whole; delete"
+            f" {checkpoint.root(workdir)} to begin anew"
+        )
     if finished and start is not None and start >= recipe.train.num_steps:
         print(f"{workdir}: finished at step {start}", flush=True)
         return
     hosts.setup()
+    if jax.process_count() > 1:
+        raise UserError("several processes cannot write one run yet; start one")
     mesh = meshes.make(recipe.mesh)
     _check_division(recipe, mesh)
     model = configs.to_dataclass(

@@ -134,7 +134,9 @@ def _lines(texts: Iterable[str]) -> Iterator[str]:
     for text in texts:
         for line in text.split("\n"):
             for start in range(0, len(line), _LINE):
-                yield line[start : start + _LINE]
+                piece = line[start : start + _LINE]
+                # half a surrogate pair is no character: it is encoded as bytes
+                yield piece.encode("utf-8", "ignore").decode("utf-8")
 
 
 def _reason(text: str) -> str:

@@ -121,7 +121,7 @@ def train(
             _, metrics = train_step(state, next(batches), frozen)
             reader.check(step + 1, jax.device_get(metrics))
             checkpoints.wait()
-    if signals.received is not None and step < config.num_steps:
+    if signals.received is not None:
         raise Stopped(signals.received, step)
 
 

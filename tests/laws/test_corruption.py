@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from genlm.interop.run import open_run
-from genlm.runs import checkpoint
+from genlm.runs import checkpoint, lineage
 from genlm.train import loop
 from genlm.train.state import TrainState
-from tests.command import genlm
+from tests.command import contents, genlm
 from tests.data_files import write_names
 
 
@@ -101,6 +101,43 @@ def test_training_goes_on_from_the_one_before(run: Path, tmp_path):
     assert "from step 1" in out.stdout
     assert checkpoint.faults(again, 2) == []
     genlm("verify", again)
+
+
+def test_a_run_of_which_nothing_is_whole_keeps_what_it_has(run: Path, tmp_path):
+    again = shutil.copytree(run, tmp_path / "again")
+    for path in (again / "checkpoints").rglob("*"):
+        if path.is_file() and path.stat().st_size and "d" in path.parts:
+            _flip(path)
+    before = contents(again / "checkpoints")
+    names = run.parent / "names.txt"
+    out = genlm(
+        "run",
+        "experiments/pretrain_names.py:smoke",
+        "--workdir",
+        again,
+        f"--config.data.paths={names}",
+        code=1,
+    )
+    assert "none of its checkpoints is whole" in out.stderr
+    assert contents(again / "checkpoints") == before
+
+
+def test_what_was_read_is_verified_too(run: Path):
+    data = run / "data"
+    (name,) = lineage.read(data)["inputs"]
+    source, line = Path(name), f"{name}: changed since it was read"
+    before = source.read_bytes()
+    assert lineage.faults(data) == []
+    source.write_bytes(before + b"one more\n")
+    assert lineage.faults(data) == [line]
+    assert line in genlm("verify", run, code=1).stderr
+    source.write_bytes(before)
+    recorded = (data / "lineage.json").read_text()
+    (data / "lineage.json").write_text(
+        recorded.replace('"outputs": {', '"outputs": {"x": "y", ')
+    )
+    assert lineage.faults(run) == [f"{data}: changed since it was read"]
+    (data / "lineage.json").write_text(recorded)
 
 
 def test_an_unproven_checkpoint_does_not_exist(tmp_path):

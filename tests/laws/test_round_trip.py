@@ -151,3 +151,11 @@ def test_a_text_without_spaces_still_has_a_piece_for_one(algorithm: str):
         ["abc\ndef"] * 3, vocab_size=269, algorithm=algorithm, seed=0
     )
     assert made.decode(made.encode(b"a b  c")) == b"a b  c"
+
+
+@pytest.mark.parametrize("algorithm", ["bpe", "unigram"])
+def test_half_a_surrogate_pair_in_the_text_is_no_character(algorithm: str):
+    text = [f"{SAMPLE[0]} \ud83d\n\ud83d", *SAMPLE[1:]]  # as JSON may hold it
+    learnt = sentence_piece.train(text, vocab_size=400, algorithm=algorithm, seed=0)
+    raw = text[0].encode("utf-8", "surrogatepass")
+    assert learnt.decode(learnt.encode(raw)) == raw

@@ -4,6 +4,7 @@ and the checkpoint before is used; without its manifest a step does not exist.
 
 from pathlib import Path
 import shutil
+import subprocess
 
 import jax
 import numpy as np
@@ -22,15 +23,19 @@ def run(tmp_path_factory) -> Path:
     """A finished run with checkpoints 1 and 2, and their pristine copy beside it."""
     folder = tmp_path_factory.mktemp("corruption")
     names = write_names(folder / "names.txt")
-    genlm(
-        "run",
-        "experiments/pretrain_names.py:smoke",
-        "--workdir",
-        folder / "run",
-        f"--config.data.paths={names}",
-    )
+    _train(folder / "run", names)
     shutil.copytree(folder / "run" / "checkpoints", folder / "pristine")
     return folder / "run"
+
+
+def _train(
+    workdir: Path, names: Path, code: int = 0
+) -> subprocess.CompletedProcess[str]:
+    recipe, paths = (
+        "experiments/pretrain_names.py:smoke",
+        f"--config.data.paths={names}",
+    )
+    return genlm("run", recipe, "--workdir", workdir, paths, code=code)
 
 
 def _files(run: Path) -> list[Path]:
@@ -90,14 +95,7 @@ def test_training_goes_on_from_the_one_before(run: Path, tmp_path):
     shutil.rmtree(again / "checkpoints")
     shutil.copytree(run.parent / "pristine", again / "checkpoints")
     _flip(next(p for p in (again / "checkpoints" / "2").rglob("*") if p.stat().st_size))
-    names = run.parent / "names.txt"
-    out = genlm(
-        "run",
-        "experiments/pretrain_names.py:smoke",
-        "--workdir",
-        again,
-        f"--config.data.paths={names}",
-    )
+    out = _train(again, run.parent / "names.txt")
     assert "from step 1" in out.stdout
     assert checkpoint.faults(again, 2) == []
     genlm("verify", again)
@@ -109,15 +107,7 @@ def test_a_run_of_which_nothing_is_whole_keeps_what_it_has(run: Path, tmp_path):
         if path.is_file() and path.stat().st_size and "d" in path.parts:
             _flip(path)
     before = contents(again / "checkpoints")
-    names = run.parent / "names.txt"
-    out = genlm(
-        "run",
-        "experiments/pretrain_names.py:smoke",
-        "--workdir",
-        again,
-        f"--config.data.paths={names}",
-        code=1,
-    )
+    out = _train(again, run.parent / "names.txt", code=1)
     assert "none of its checkpoints is whole" in out.stderr
     assert contents(again / "checkpoints") == before
 

@@ -16,6 +16,7 @@ VERBS = {
     "verify": "check a run's files against what was written",
     "doctor": "say what this machine and installation can do",
 }
+_LESS = "; a smaller batch, more microbatches or shorter rows need less"
 # What a disk or its rights may say to any write, wherever it stands.
 _NOT_OUR_FAULT = (
     errno.ENOSPC,
@@ -49,6 +50,13 @@ def main(argv: list[str] | None = None) -> int:
         return code
     except UserError as error:
         return _say(f"{name}: {error}", 1)
+    except MemoryError as error:
+        return _say(f"{name}: out of memory: {error or 'on the host'}{_LESS}", 1)
+    except RuntimeError as error:  # jax's; asking for its class would load jax
+        if not str(error).startswith("RESOURCE_EXHAUSTED"):
+            raise
+        what = str(error).removeprefix("RESOURCE_EXHAUSTED: ").split("\n")[0]
+        return _say(f"{name}: {what}{_LESS}", 1)
     except KeyboardInterrupt:
         return _say(f"{name}: interrupted", 130)
     except BrokenPipeError:

@@ -9,12 +9,16 @@ import platform
 from genlm.errors import UserError
 
 EXAMPLE = "genlm doctor"
-CORE = "jax jaxlib flax optax orbax-checkpoint grain sentencepiece numpy".split()
+CORE = (
+    "jax jaxlib flax optax orbax-checkpoint sentencepiece ml_collections grain numpy"
+    " rich"
+).split()
 EXTRAS = {
     "report": ("matplotlib", "jinja2"),
     "test": ("pytest", "hypothesis", "nbclient"),
     "bench": ("torch", "transformers"),
     "tpu": ("libtpu",),
+    "cuda": ("jax_cuda12_plugin",),
 }
 
 
@@ -34,7 +38,7 @@ def main(arguments: argparse.Namespace) -> int:
         missing = [m for m in modules if util.find_spec(m) is None]
         hint = f"no: pip install 'genlm[{extra}]' (lacks {', '.join(missing)})"
         print(f"extra {extra}: {hint if missing else 'yes'}")
-    print(f"host: {os.cpu_count()} cores{_free_memory()}")
+    print(f"host: {os.cpu_count()} cores")
     if lacking:
         raise UserError(f"not installed: {', '.join(lacking)}; run pip install genlm")
     _print_devices()
@@ -48,25 +52,16 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _free_memory() -> str:
-    if "SC_AVPHYS_PAGES" not in os.sysconf_names:  # macOS
-        return ""
-    pages = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return f", {pages / 2**30:.1f} GiB free"
-
-
 def _print_devices() -> None:
     import jax
 
     from genlm.parallel import hosts
 
     hosts.setup()
-    print(f"{jax.device_count()} {jax.default_backend()} devices")
+    free = hosts.free_memory() / 2**30
+    print(
+        f"{jax.device_count()} {jax.default_backend()} devices,"
+        f" {free:.1f} GiB free on the first"
+    )
     for device in jax.devices():
-        stats = device.memory_stats() or {}
-        limit = stats.get("bytes_limit", 0)
-        free = (limit - stats.get("bytes_in_use", 0)) / 2**30
-        print(
-            f"  {device.device_kind} {device.id}"
-            + f", {free:.1f} GiB free" * (limit > 0)
-        )
+        print(f"  {device.device_kind} {device.id}")

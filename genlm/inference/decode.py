@@ -18,6 +18,7 @@ from genlm.inference.sampling import SamplingConfig, sample
 from genlm.model import transformer
 from genlm.model.cache import Cache
 from genlm.model.transformer import TransformerConfig
+from genlm.parallel import hosts
 
 
 class Answer(NamedTuple):
@@ -57,13 +58,20 @@ def generate(
     the list, not on the other prompts.
 
     Raises:
-      UserError: a prompt is empty, or max_tokens is not positive.
+      UserError: a prompt is empty, or max_tokens is not positive, or more than there
+        is memory for.
     """
     if max_tokens < 1:
         raise UserError(f"max_tokens {max_tokens} is not positive")
     if any(len(p) == 0 for p in prompts):
         raise UserError("a prompt is empty")
     batch = pad_left(prompts, pad)
+    B, T = batch["tokens"].shape
+    hosts.require_memory(
+        jax.eval_shape(lambda: transformer.empty_cache(config, B, T + max_tokens)),
+        f"the keys and values of {max_tokens} tokens for {B} prompt(s)",
+        "ask for fewer tokens",
+    )
     keys = jax.vmap(functools.partial(jax.random.fold_in, jax.random.PRNGKey(seed)))(
         jnp.arange(len(prompts))
     )

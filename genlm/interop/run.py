@@ -10,6 +10,7 @@ from genlm import tokenizer as tokenizers
 from genlm.errors import UserError
 from genlm.model import transformer
 from genlm.model.transformer import TransformerConfig
+from genlm.parallel import hosts
 from genlm.parallel import mesh as meshes
 from genlm.parallel import sharding, specs
 from genlm.runs import checkpoint, directory, lineage
@@ -76,16 +77,18 @@ def open_run(path: Path, which: str = "last") -> Opened:
         specs.shapes(param_specs),
         sharding.of_specs(param_specs, mesh),
     )
+    size = f"the {specs.count(param_specs):,} parameters of {workdir}"
+    hosts.require_memory(abstract, size, "take a machine with more")
     params = checkpoint.restore(workdir, step, {"params": abstract})["params"]
     return Opened(params, config, tokenizer, step)
 
 
 def _check_files(workdir: Path) -> None:
     """Make sure that shape and tokenizer are as a finished run left them."""
-    for name, expected in lineage.read(workdir).get("outputs", {}).items():
-        if name == "model.json" or name.startswith("tokenizer/"):
-            if lineage.sha256(workdir / name) != expected:
-                raise UserError(f"{workdir / name} is damaged: changed since the run")
+    outputs = lineage.read(workdir).get("outputs", {})
+    own = {n: h for n, h in outputs.items() if n.startswith(("model.", "tokenizer/"))}
+    if changed := lineage.changed(workdir, own):
+        raise UserError(f"damaged: {changed[0]}")
 
 
 def _step(workdir: Path, which: str) -> int:

@@ -5,9 +5,11 @@ JAX_NUM_PROCESSES, JAX_PROCESS_ID, or what a TPU pod sets). Compiled programs ar
 under the user's cache folder, so that a second start does not compile again.
 """
 
+import math
 import os
 from pathlib import Path
 import re
+from typing import Any
 import warnings
 
 import jax
@@ -81,6 +83,36 @@ def _number(variable: str) -> int:
             f" {text!r}"
         )
     return int(text)
+
+
+def free_memory() -> float:
+    """Bytes free on each device: its share of the host's, where it is a CPU, and
+    infinity where nothing tells."""
+    devices = jax.local_devices()
+    stats = devices[0].memory_stats() or {}
+    if "bytes_limit" in stats:
+        return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
+    meminfo = Path("/proc/meminfo")
+    text = meminfo.read_text() if meminfo.exists() else ""
+    found = re.search(r"MemAvailable: *(\d+) kB", text)
+    return int(found[1]) * 1024 / len(devices) if found else math.inf
+
+
+def require_memory(arrays: Any, what: str, hint: str) -> None:
+    """Make sure that a device has room for its part of a tree of ShapeDtypeStruct.
+
+    Raises:
+      UserError: it has not. Without this a CPU would not fail but hang.
+    """
+    need, free = 0, free_memory()
+    for x in jax.tree.leaves(arrays):
+        shape = x.sharding.shard_shape(x.shape) if x.sharding else x.shape
+        need += math.prod(shape) * x.dtype.itemsize
+    if need > free:
+        raise UserError(
+            f"{what} need {need / 2**30:,.1f} GiB on a device, and {free / 2**30:.1f}"
+            f" are free; {hint}"
+        )
 
 
 def is_first() -> bool:

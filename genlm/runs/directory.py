@@ -8,6 +8,7 @@ A finished stage is skipped; an unfinished one goes on; a changed setting is an 
 """
 
 import contextlib
+import fcntl
 import json
 import os
 from pathlib import Path
@@ -64,6 +65,32 @@ def read_json(path: Path) -> Any:
 
 def write_json(path: Path, value: Any) -> None:
     write_atomic(path, json.dumps(value, indent=2) + "\n")
+
+
+@contextlib.contextmanager
+def held(workdir: Path) -> Iterator[None]:
+    """The folder of a run, made if need be, and for this process alone.
+
+    The kernel lets go when the process ends, however it ends; nothing is left behind.
+
+    Raises:
+      UserError: another process works there.
+    """
+    create(workdir)
+    folder = os.open(workdir, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(
+                f"another process works in {workdir}; wait for it, or take another"
+                " --workdir"
+            ) from error
+        yield
+    finally:
+        os.close(folder)
+        with contextlib.suppress(OSError):  # a mistake found before any work
+            workdir.rmdir()
 
 
 @contextlib.contextmanager

@@ -115,14 +115,19 @@ def faults(workdir: Path) -> list[str]:
     lineage = read(workdir)
     if not lineage:
         return [f"{workdir}: no lineage.json, so no finished stage"]
+    return changed(workdir, lineage["outputs"]) + _changed_inputs(lineage["inputs"])
+
+
+def changed(workdir: Path, outputs: dict[str, str]) -> list[str]:
+    """Which of {path within the run: sha256} are gone or changed, a line each."""
     found = []
-    for name, expected in lineage["outputs"].items():
+    for name, expected in outputs.items():
         path = workdir / name
         if not path.exists():
             found.append(f"{path}: missing")
         elif sha256(path) != expected:
             found.append(f"{path}: changed since it was written")
-    return found + _changed_inputs(lineage["inputs"])
+    return found
 
 
 def _changed_inputs(inputs: dict[str, Any]) -> list[str]:

@@ -30,16 +30,18 @@ def run(config: ConfigDict, workdir: Path) -> None:
     if "stages" not in config:
         stage = _checked(config)
         rerun.check_kind(config, workdir)
-        stage.run(config, workdir)
+        with directory.held(workdir):
+            stage.run(config, workdir)
         return
     sections = [_section(config, name, workdir) for name in config.stages]
     stages = [_checked(section) for section in sections]
-    directory.create(workdir)
-    rerun.check_life(config, workdir)
-    rerun.save_config(config, workdir)
-    for i, (name, stage) in enumerate(zip(config.stages, stages)):
-        print(f"[{i + 1}/{len(stages)}] {name}", flush=True)
-        stage.run(sections[i], workdir / name)
+    with directory.held(workdir):
+        rerun.check_life(config, workdir)
+        rerun.save_config(config, workdir)
+        for i, (name, stage) in enumerate(zip(config.stages, stages)):
+            print(f"[{i + 1}/{len(stages)}] {name}", flush=True)
+            with directory.held(workdir / name):
+                stage.run(sections[i], workdir / name)
 
 
 def _section(config: ConfigDict, name: str, workdir: Path) -> ConfigDict:

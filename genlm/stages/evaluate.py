@@ -51,7 +51,9 @@ def run(config: ConfigDict, workdir: Path) -> None:
     hosts.setup()
     directory.create(workdir)
     params, model, tokenizer, step = open_run(source, str(config.checkpoint))
+    _check_tokenizers(source / "tokenizer", prepared.folder / "tokenizer")
     mesh = meshes.make(meshes.MeshConfig())
+    evaluation.check_division(mesh.shape["data"] * mesh.shape["fsdp"])
     with jax.set_mesh(mesh):
         validate = make_validation(prepared, model, evaluation.batch_size, mesh)
         bits = {f"this model, step {step}": validate(params)["valid_bits_per_byte"]}
@@ -62,6 +64,18 @@ def run(config: ConfigDict, workdir: Path) -> None:
     rerun.save_config(config, workdir)
     lineage.write(workdir, inputs, lineage.of_outputs(workdir, ["results.json"]))
     _show(results)
+
+
+def _check_tokenizers(*folders: Path) -> None:
+    """Make sure that the model was trained on the tokens of this data."""
+    hashes = [
+        {p.name: lineage.sha256(p) for p in folder.iterdir()} for folder in folders
+    ]
+    if hashes[0] != hashes[1]:
+        raise UserError(
+            f"{folders[0]} and {folders[1]} differ: the model reads other tokens than"
+            " data.prepared holds; name the data that it was trained on"
+        )
 
 
 def _baselines(prepared: Prepared, order: int) -> dict[str, float]:

@@ -46,6 +46,13 @@ class EvalConfig:
             raise UserError("eval.prompts has none; an empty one is ('',)")
         SamplingConfig(self.temperature, top_p=self.top_p)
 
+    def check_division(self, ways: int) -> None:
+        """Make sure that a validation batch divides over `ways` devices."""
+        if self.batch_size % ways:
+            raise UserError(
+                f"eval.batch_size {self.batch_size} does not divide over {ways} devices"
+            )
+
 
 def make_validation(
     prepared: Prepared,

@@ -26,6 +26,7 @@ from genlm.tokenizer.byte import ByteTokenizer
 
 TOKENS = "tokens"  # the folder of the result, within the run
 SPLITS = ("train", "valid")
+TRAIN_TOKENS = f"{TOKENS}/train/tokens-*.bin"
 READS = ("seed", "data", "tokenizer")
 
 
@@ -64,7 +65,12 @@ class TokenizerConfig:
 
 
 class Prepared:
-    """A finished prepare run, opened."""
+    """A finished prepare run, opened.
+
+    Raises:
+      UserError: it is none, or is damaged. Every file is held against its hash but the
+        training tokens, which may be large: `genlm verify` reads those.
+    """
 
     def __init__(self, path: Path):
         self.folder = path / TOKENS
@@ -74,13 +80,15 @@ class Prepared:
             raise UserError(
                 f"data.prepared: {path} is not a finished prepare run{hint}"
             )
+        outputs = lineage.read(path)["outputs"]
+        small = {n: h for n, h in outputs.items() if not Path(n).match(TRAIN_TOKENS)}
+        if changed := lineage.changed(path, small):
+            raise UserError(f"damaged: {changed[0]}; prepare it anew")
         self.tokenizer: Tokenizer = tokenizers.load(self.folder / "tokenizer")
         self.summary = directory.read_json(self.folder / "summary.json")
         for name in SPLITS:  # what is damaged shows now, not after an hour
             self.split(name)
-        self.inputs = {
-            str(path): {"sha256": lineage.digest(lineage.read(path)["outputs"])}
-        }
+        self.inputs = {str(path): {"sha256": lineage.digest(outputs)}}
 
     def split(self, name: str) -> tuple[shards.Tokens, rows.Rows]:
         return shards.Tokens(self.folder / name), rows.load(self.folder / name)

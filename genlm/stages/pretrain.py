@@ -200,11 +200,17 @@ def _state(
     """A fresh state, or that of checkpoint `start`, on any mesh."""
     param_specs = transformer.param_specs(model)
     where = f"from step {start or 0} on {mesh.size} {jax.default_backend()} device(s)"
-    print(f"{specs.count(param_specs):,} parameters, {where}", flush=True)
+    size = f"{specs.count(param_specs):,} parameters"
+    print(f"{size}, {where}", flush=True)
+    abstract = states.abstract(param_specs, optimizer, mesh)
+    hosts.require_memory(
+        abstract,
+        f"{size} and their optimizer",
+        "take a smaller model, or more devices on parallel.fsdp",
+    )
     if start is None:
         return states.born_sharded(param_specs, optimizer, mesh, seed)
-    abstract = loop.split(states.abstract(param_specs, optimizer, mesh))
-    return loop.join(checkpoint.restore(workdir, start, abstract))
+    return loop.join(checkpoint.restore(workdir, start, loop.split(abstract)))
 
 
 def _batches(prepared: Prepared, recipe: Recipe, first: int) -> Iterator[batches.Batch]:
@@ -238,8 +244,4 @@ def _check_division(recipe: Recipe, mesh: jax.sharding.Mesh) -> None:
             f"train.batch_size {train.batch_size} does not divide into"
             f" {train.num_microbatches} microbatches on {ways} device(s)"
         )
-    if recipe.evaluation.batch_size % ways:
-        raise UserError(
-            f"eval.batch_size {recipe.evaluation.batch_size} does not divide over"
-            f" {ways} devices"
-        )
+    recipe.evaluation.check_division(ways)

@@ -8,6 +8,7 @@ are computed from it, are finite; after the last step one more is computed and t
 away to prove it.
 """
 
+import contextlib
 import dataclasses
 import math
 import os
@@ -107,14 +108,16 @@ def train(
             for hook in hooks:
                 if hook.every and (step % hook.every == 0 or step == config.num_steps):
                     reader.flush()
-                    row = hook.run(state.params)
+                    with reader.paused():
+                        row = hook.run(state.params)
                     scores |= row
                     hook.log.write({"step": step, **row})
             if done or step % config.save_every == 0:
                 reader.flush()
-                for each in [log] + [h.log for h in hooks]:
-                    each.sync()
-                checkpoints.save(step, split(state), scores.get("valid_loss"))
+                with reader.paused():
+                    for each in [log] + [h.log for h in hooks]:
+                        each.sync()
+                    checkpoints.save(step, split(state), scores.get("valid_loss"))
             if done:
                 break
         if step > first:
@@ -149,6 +152,7 @@ class _Reader:
         self._pending: tuple[int, Any] | None = None
         self._begun = self._since = time.monotonic()
         self._tokens = 0.0
+        self._is_first = True
 
     def add(self, step: int, metrics: Any) -> None:
         """`metrics` were dispatched; those before them are read now."""
@@ -163,6 +167,16 @@ class _Reader:
         self._tokens += values["weight"]
         if step % self._config.log_every == 0 or step == self._config.num_steps:
             self._write(step, values)
+        elif self._is_first:  # compiling it says nothing of the others' speed
+            self._since, self._tokens = time.monotonic(), 0.0
+        self._is_first = False
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Time that is not counted into tokens a second."""
+        begun = time.monotonic()
+        yield
+        self._since += time.monotonic() - begun
 
     def check(self, step: int, metrics: Any) -> dict[str, float]:
         """Metrics as floats; the parameters they came from are proven finite."""

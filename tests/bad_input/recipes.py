@@ -12,6 +12,13 @@ def get_config(arg=""):
     return ConfigDict({"stage": "prepare", "seed": 0, **own})
 """
 
+EVALUATE_ONLY = """
+from experiments import life
+
+def get_config(arg=""):
+    return life.get_config("smoke").evaluate
+"""
+
 
 def overrides(settings: dict[str, object]) -> list[str]:
     return [f"--config.{key}={value}" for key, value in settings.items()]

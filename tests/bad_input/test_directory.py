@@ -1,13 +1,17 @@
 """Mistakes in the directories that a run writes to or reads from."""
 
 from pathlib import Path
+import time
 
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
+from genlm import stages
 from genlm.cli.__main__ import main
 from genlm.runs import metrics
-from tests.bad_input.recipes import NAMES, PREPARE_ONLY, overrides
-from tests.command import contents, genlm, mistake
+from tests.bad_input.recipes import EVALUATE_ONLY, NAMES, PREPARE_ONLY, overrides
+from tests.command import contents, genlm, mistake, start
 from tests.data_files import write_names
 
 
@@ -120,8 +124,60 @@ def test_prepared_data_is_damaged(name, damage, copy, tmp_path, mistake_here):
         path.write_bytes(path.read_bytes()[:-20])
     prepared = f"--config.data.prepared={copy / 'data'}"
     said = mistake_here("run", NAMES, "--workdir", tmp_path / "run", prepared)
-    assert "train is damaged" in said
-    assert contents(tmp_path / "run") == {}
+    assert "damaged" in said and "tokens/train" in said
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["valid/tokens-00000.bin", "train/rows.npy"])
+def test_prepared_data_has_a_bit_flipped(name, copy, tmp_path, mistake_here):
+    path = copy / "data/tokens" / name
+    raw = bytearray(path.read_bytes())
+    raw[-1] ^= 1
+    path.write_bytes(raw)
+    prepared = f"--config.data.prepared={copy / 'data'}"
+    said = mistake_here("run", NAMES, "--workdir", tmp_path / "run", prepared)
+    assert f"{path}: changed since it was written; prepare it anew" in said
+
+
+def test_workdir_that_another_process_works_in(copy: Path, names: Path, mistake_here):
+    before = contents(copy)
+    command = ["run", NAMES, "--workdir", copy, f"--config.data.paths={names}"]
+    holder = start(*command, "--config.train.num_steps=100000")
+    while contents(copy) == before:  # until it trains
+        time.sleep(0.05)
+    said = mistake_here(*command)
+    assert f"another process works in {copy}" in said
+    holder.kill()
+    holder.communicate()
+    genlm(*command)
+
+
+def test_evaluate_with_the_tokens_of_another(
+    run: Path, prepare_only: Path, names: Path, tmp_path: Path, mistake_here
+):
+    settings = {"data.paths": names, "data.document": "line", "tokenizer.kind": "bpe"}
+    genlm("run", prepare_only, "--workdir", tmp_path / "data", *overrides(settings))
+    recipe = tmp_path / "evaluate.py"
+    recipe.write_text(EVALUATE_ONLY)
+    command = ["run", recipe, "--workdir", tmp_path / "scores"]
+    command += [f"--config.source={run}"]
+    said = mistake_here(*command, f"--config.data.prepared={tmp_path / 'data'}")
+    assert f"{run / 'tokenizer'} and {tmp_path / 'data/tokens/tokenizer'}" in said
+    assert not (tmp_path / "scores").exists()
+    assert main([str(a) for a in command + [f"--config.data.prepared={run}/data"]]) == 0
+
+
+def test_a_model_larger_than_memory(names: Path, tmp_path: Path):
+    settings = {"data.paths": names, "model.mlp_dim": 1 << 40}
+    line = mistake("run", NAMES, "--workdir", tmp_path / "run", *overrides(settings))
+    assert "need" in line and "are free; take a smaller model" in line
+
+
+@pytest.mark.parametrize("zeros", [jnp.zeros, np.zeros])
+def test_memory_that_runs_out(zeros, tmp_path: Path, monkeypatch, mistake_here):
+    monkeypatch.setattr(stages, "run", lambda config, workdir: zeros(1 << 45))
+    said = mistake_here("run", NAMES, "--workdir", tmp_path / "run")
+    assert "allocat" in said and "a smaller batch" in said
 
 
 def test_verify_what_is_no_run(tmp_path: Path, mistake_here):

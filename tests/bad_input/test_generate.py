@@ -53,6 +53,8 @@ WITH_A_RUN = {
     "--top-p 0": "top_p 0.0",
     "--top-p 1.5": "top_p 1.5",
     "--top-k -1": "top_k -1",
+    "--max-tokens 2000000000": "2000000000 tokens for 1 prompt(s) need",
+    "--max-tokens 3000000000": "are free; ask for fewer tokens",
 }
 
 

@@ -59,18 +59,21 @@ def _is_saving(workdir: Path) -> bool:
     return any(p.is_dir() and p.name not in done for p in root.glob("*"))
 
 
-def _kill_once(
-    command: list[str], workdir: Path, after: int, in_save: bool, rng
-) -> str:
-    """Start the run; kill it at a random moment past step `after`. Says where it was:
-    'save', 'step' or 'end'."""
+def _kill_once(command: list[str], workdir: Path, after: int, moment: str, rng) -> str:
+    """Start the run; kill it at a random `moment`: while it starts, or past step
+    `after` in a save or anywhere. Says where it was: 'start', 'save', 'step', 'end'."""
+    after = max(after, _last_step(workdir))  # a restart goes back to its checkpoint
     process = _start(command)
-    while process.poll() is None and _last_step(workdir) <= after:
-        time.sleep(0.002)
-    while in_save and process.poll() is None and not _is_saving(workdir):
-        time.sleep(0.0005)
-    time.sleep(rng.uniform(0, 0.02 if in_save else 0.1))
-    where = "save" if _is_saving(workdir) else "step"
+    if moment == "start":
+        time.sleep(rng.uniform(0, 2.5))
+        where = "start"
+    else:
+        while process.poll() is None and _last_step(workdir) <= after:
+            time.sleep(0.002)
+        while moment == "save" and process.poll() is None and not _is_saving(workdir):
+            time.sleep(0.0005)
+        time.sleep(rng.uniform(0, 0.01 if moment == "save" else 0.1))
+        where = "save" if _is_saving(workdir) else "step"
     if process.poll() is not None:
         where = "end"
     process.send_signal(signal.SIGKILL)
@@ -93,20 +96,26 @@ def _arrays(workdir: Path) -> list[np.ndarray]:
     return [np.asarray(x) for n in items for x in jax.tree.leaves(restored[n])]
 
 
-def _check_kills(tmp_path: Path, *, kills: int, in_saves: int, num_steps: int) -> None:
+def _check_kills(
+    tmp_path: Path, *, saves: int, starts: int, anywhere: int, num_steps: int
+) -> None:
+    """That a run killed so often ends as one that never was. A kill meant for a save
+    that came too late counts as one anywhere, and another is tried."""
     names = write_names(tmp_path / "names.txt")
     straight, killed = tmp_path / "straight", tmp_path / "killed"
     genlm(*_command(names, straight, num_steps))
     rng = random.Random(0)
-    plan = [True] * in_saves + [False] * (kills - in_saves)
+    plan = ["save"] * saves + ["start"] * starts + ["step"] * anywhere
     rng.shuffle(plan)
     command = _command(names, killed, num_steps)
     where = []
-    for number, in_save in enumerate(plan):
-        after = number * num_steps // (kills + 1)
-        where.append(_kill_once(command, killed, after, in_save, rng))
+    for number, moment in enumerate(plan):
+        after = number * num_steps // (2 * len(plan))
+        where.append(_kill_once(command, killed, after, moment, rng))
+        while moment == "save" and where[-1] == "step":
+            where.append(_kill_once(command, killed, after, moment, rng))
     assert "end" not in where, f"the run ended before it was killed: {where}"
-    assert where.count("save") >= in_saves * 2 // 3, f"too few kills in a save: {where}"
+    assert where.count("save") >= saves, f"too few kills in a save: {where}"
     genlm(*command)
     assert "as it was written" in genlm("verify", killed).stdout
 
@@ -120,12 +129,37 @@ def _check_kills(tmp_path: Path, *, kills: int, in_saves: int, num_steps: int) -
 
 
 def test_killed_runs_end_as_uninterrupted_ones(tmp_path):
-    _check_kills(tmp_path, kills=3, in_saves=1, num_steps=40)
+    _check_kills(tmp_path, saves=1, starts=1, anywhere=1, num_steps=60)
 
 
 @pytest.mark.slow
 def test_forty_kills(tmp_path):
-    _check_kills(tmp_path, kills=40, in_saves=10, num_steps=410)
+    _check_kills(tmp_path, saves=10, starts=5, anywhere=25, num_steps=900)
+
+
+@pytest.mark.slow
+def test_a_life_killed_in_each_of_its_stages(tmp_path):
+    straight, killed = tmp_path / "straight", tmp_path / "killed"
+    steps = ["--config.pretrain.train.num_steps=30"]
+    steps += ["--config.pretrain.checkpoint.save_every=5"]
+    recipe = ["run", "experiments/life.py:smoke", *steps, "--workdir"]
+    genlm(*recipe, straight)
+    for begun in ("prepare/tokens.partial", "pretrain/checkpoints/10", "evaluate"):
+        process = _start([*recipe, str(killed)])
+        while process.poll() is None and not (killed / begun).exists():
+            time.sleep(0.002)
+        assert process.poll() is None, f"it ended before {begun} was there"
+        process.kill()
+        process.wait()
+    assert not (killed / "evaluate/results.json").exists()
+    genlm(*recipe, killed)
+    assert "as it was written" in genlm("verify", killed).stdout
+    for a, b in zip(_arrays(straight / "pretrain"), _arrays(killed / "pretrain")):
+        np.testing.assert_array_equal(a, b)
+    results = [
+        (run / "evaluate/results.json").read_text() for run in (straight, killed)
+    ]
+    assert results[0] == results[1]
 
 
 def test_a_killed_prepare_leaves_nothing_that_counts(tmp_path):

@@ -3,13 +3,14 @@
 import dataclasses
 import itertools
 import signal
+import time
 
 import jax
 import jax.numpy as jnp
 import pytest
 
 from genlm.errors import Stopped
-from genlm.runs import checkpoint
+from genlm.runs import checkpoint, metrics
 from genlm.runs.metrics import Log
 from genlm.train import loop
 from genlm.train.state import TrainState
@@ -22,26 +23,41 @@ def _step(state, batch, frozen):
     return dataclasses.replace(state, step=state.step + 1), metrics
 
 
-def test_a_signal_in_the_last_step_stops_what_would_come_after(tmp_path):
+def _train(folder, config: loop.LoopConfig, hook) -> None:
     state = TrainState(
         jnp.zeros((), jnp.int32), {"w": jnp.ones(8)}, (), jax.random.PRNGKey(0)
     )
+    with checkpoint.Checkpoints(
+        folder, start_step=0, keep_last=1, keep_best=False
+    ) as checkpoints:
+        loop.train(
+            state,
+            _step,
+            itertools.repeat({}),
+            config,
+            log=Log(folder / "metrics.jsonl"),
+            checkpoints=checkpoints,
+            hooks=(loop.Hook(2, hook, Log(folder / "samples.jsonl")),),
+        )
 
+
+def test_a_signal_in_the_last_step_stops_what_would_come_after(tmp_path):
     def stop(params):
         signal.raise_signal(signal.SIGTERM)
         return {}
 
-    with checkpoint.Checkpoints(
-        tmp_path, start_step=0, keep_last=1, keep_best=False
-    ) as checkpoints:
-        with pytest.raises(Stopped, match="SIGTERM at step 2"):
-            loop.train(
-                state,
-                _step,
-                itertools.repeat({}),
-                loop.LoopConfig(num_steps=2, log_every=1, save_every=2),
-                log=Log(tmp_path / "metrics.jsonl"),
-                checkpoints=checkpoints,
-                hooks=(loop.Hook(2, stop, Log(tmp_path / "samples.jsonl")),),
-            )
+    with pytest.raises(Stopped, match="SIGTERM at step 2"):
+        _train(tmp_path, loop.LoopConfig(num_steps=2, log_every=1, save_every=2), stop)
     assert checkpoint.newest(tmp_path) == 2
+
+
+def test_hooks_and_compiling_are_not_in_tokens_a_second(tmp_path):
+    def slow(params):
+        time.sleep(0.5)
+        return {}
+
+    _train(tmp_path, loop.LoopConfig(num_steps=8, log_every=4, save_every=8), slow)
+    rows = metrics.read(tmp_path / "metrics.jsonl")
+    rates = [row["tokens_per_second"] for row in rows if "loss" in row]
+    # a token a step: with two hooks of half a second in four steps it would be below 4
+    assert len(rates) == 2 and min(rates) > 8

@@ -49,7 +49,7 @@ def make_step(shape: Shape, dtype: str, num_microbatches: int) -> pairs.Step:
     mesh = meshes.make(meshes.MeshConfig())
     specs = transformer.param_specs(config)
     optimizing = optimizers.OptimizerConfig(learning_rate=1e-3, warmup_steps=1)
-    optimizer = optimizers.make_optimizer(optimizing, 10**6)
+    optimizer = optimizers.make_optimizer(optimizing, 10**6, specs)
     train_step = jax.jit(
         make_train_step(
             losses.make_next_token_loss(config),

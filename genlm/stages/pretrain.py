@@ -50,14 +50,18 @@ class TrainConfig:
     batch_size: int  # rows, over all devices
     num_microbatches: int  # gradients are added up over as many parts of a batch
     vocab_chunk: int  # 0: all logits at once
+    z_loss: float
+    ema_decay: float  # 0: no average of the parameters is kept
     log_every: int
 
     def __post_init__(self) -> None:
         for name in ("num_steps", "batch_size", "num_microbatches", "log_every"):
             if getattr(self, name) < 1:
                 raise UserError(f"train.{name} is not positive")
-        if self.vocab_chunk < 0:
-            raise UserError("train.vocab_chunk is below 0")
+        if self.vocab_chunk < 0 or self.z_loss < 0:
+            raise UserError("train.vocab_chunk or z_loss is below 0")
+        if not 0 <= self.ema_decay < 1:
+            raise UserError("train.ema_decay is not in [0, 1)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,13 +93,17 @@ def read(config: ConfigDict) -> Recipe:
     if not config.data.prepared:
         configs.require(config, prepare.READS)
         prepare.read(config)
-    configs.to_dataclass(TransformerConfig, config.model, vocab_size=1, max_length=1)
+    model = configs.to_dataclass(
+        TransformerConfig, config.model, vocab_size=1, max_length=1
+    )
+    optimizing = configs.to_dataclass(optimizers.OptimizerConfig, config.optimizer)
+    optimizers.make_optimizer(optimizing, 1, transformer.param_specs(model))
     return Recipe(
         config.seed,
         configs.to_dataclass(TrainConfig, config.train),
         configs.to_dataclass(hooks.EvalConfig, config.eval),
         configs.to_dataclass(CheckpointConfig, config.checkpoint),
-        configs.to_dataclass(optimizers.OptimizerConfig, config.optimizer),
+        optimizing,
         configs.to_dataclass(meshes.MeshConfig, config.parallel),
     )
 
@@ -146,18 +154,22 @@ def _train(
 ) -> None:
     """Put the parts together and hand them to the loop."""
     train, evaluation, saving = recipe.train, recipe.evaluation, recipe.saving
-    optimizer = optimizers.make_optimizer(recipe.optimizing, train.num_steps)
-    state = _state(workdir, model, optimizer, mesh, recipe.seed, start)
+    optimizer = optimizers.make_optimizer(
+        recipe.optimizing, train.num_steps, transformer.param_specs(model)
+    )
+    ema = train.ema_decay > 0
+    state = _state(workdir, model, optimizer, mesh, recipe.seed, ema, start)
     train_step = jax.jit(
         step.make_train_step(
-            losses.make_next_token_loss(model, train.vocab_chunk),
+            losses.make_next_token_loss(model, train.vocab_chunk, train.z_loss),
             optimizer,
             optimizers.make_schedule(recipe.optimizing, train.num_steps),
             num_microbatches=train.num_microbatches,
+            ema_decay=train.ema_decay,
         ),
         donate_argnums=0,
         out_shardings=(
-            states.shardings(transformer.param_specs(model), optimizer, mesh),
+            states.shardings(transformer.param_specs(model), optimizer, mesh, ema),
             sharding.replicated(mesh),
         ),
     )
@@ -195,6 +207,7 @@ def _state(
     optimizer: Any,
     mesh: jax.sharding.Mesh,
     seed: int,
+    ema: bool,
     start: int | None,
 ) -> TrainState:
     """A fresh state, or that of checkpoint `start`, on any mesh."""
@@ -202,14 +215,14 @@ def _state(
     where = f"from step {start or 0} on {mesh.size} {jax.default_backend()} device(s)"
     size = f"{specs.count(param_specs):,} parameters"
     print(f"{size}, {where}", flush=True)
-    abstract = states.abstract(param_specs, optimizer, mesh)
+    abstract = states.abstract(param_specs, optimizer, mesh, ema)
     hosts.require_memory(
         abstract,
         f"{size} and their optimizer",
         "take a smaller model, or more devices on parallel.fsdp",
     )
     if start is None:
-        return states.born_sharded(param_specs, optimizer, mesh, seed)
+        return states.born_sharded(param_specs, optimizer, mesh, seed, ema)
     return loop.join(checkpoint.restore(workdir, start, loop.split(abstract)))
 
 

@@ -109,7 +109,7 @@ def train(
                 if hook.every and (step % hook.every == 0 or step == config.num_steps):
                     reader.flush()
                     with reader.paused():
-                        row = hook.run(state.params)
+                        row = hook.run(model_params(state))
                     scores |= row
                     hook.log.write({"step": step, **row})
             if done or step % config.save_every == 0:
@@ -131,12 +131,23 @@ def train(
 def split(state: TrainState) -> dict[str, Any]:
     """A state as the two items of a checkpoint."""
     rest = {"step": state.step, "opt_state": state.opt_state, "key": state.key}
-    return {"params": state.params, "state": rest}
+    if state.ema is not None:
+        rest["trained"] = state.params
+    return {"params": model_params(state), "state": rest}
 
 
 def join(items: dict[str, Any]) -> TrainState:
     """The state that `split` took apart."""
-    return TrainState(params=items["params"], **items["state"])
+    params, rest = items["params"], dict(items["state"])
+    if "trained" in rest:
+        return TrainState(params=rest.pop("trained"), ema=params, **rest)
+    return TrainState(params=params, **rest)
+
+
+def model_params(state: TrainState) -> Any:
+    """The parameters that are measured, written with and saved as the model's: their
+    average, where one is kept."""
+    return state.params if state.ema is None else state.ema
 
 
 class _Reader:

@@ -19,40 +19,53 @@ Metrics = dict[str, jax.Array]
 Loss = Callable[[Any, Any, Batch, jax.Array | None], tuple[jax.Array, Metrics]]
 
 
-def make_next_token_loss(config: TransformerConfig, vocab_chunk: int = 0) -> Loss:
+def make_next_token_loss(
+    config: TransformerConfig, vocab_chunk: int = 0, z_loss: float = 0.0
+) -> Loss:
     """Cross-entropy of the next token, in nats, weighted by batch['weights'].
 
     Args:
       vocab_chunk: vocabulary entries at a time; 0 for all at once. In chunks the
         logits [B, T, V] are never whole in memory; they are computed twice.
+      z_loss: trained on as well, but not in metrics['loss']: so much of the square of
+        the log-sum of all logits, which keeps them from drifting (arXiv:2204.02311).
     """
 
     def next_token_loss(params, frozen, batch, key):
         del frozen
         hidden_BTD, _, _ = transformer.apply(params, batch, config, key=key)
-        logprobs_BT = token_logprobs(
+        target_BT, total_BT = target_and_total(
             params, hidden_BTD, batch["targets"], config.dtype, vocab_chunk
         )
-        loss = -jnp.sum(logprobs_BT * batch["weights"])
-        weight = jnp.sum(batch["weights"])
-        return loss, {"loss": loss, "weight": weight}
+        loss = jnp.sum((total_BT - target_BT) * batch["weights"])
+        sums = {"loss": loss, "weight": jnp.sum(batch["weights"])}
+        if not z_loss:
+            return loss, sums
+        sums["z_loss"] = z_loss * jnp.sum(jnp.square(total_BT) * batch["weights"])
+        return loss + sums["z_loss"], sums
 
     return next_token_loss
 
 
-def token_logprobs(
+def token_logprobs(*args: Any, **named: Any) -> jax.Array:
+    """log p(target) [B, T]; arguments as `target_and_total`."""
+    target_BT, total_BT = target_and_total(*args, **named)
+    return target_BT - total_BT
+
+
+def target_and_total(
     params: Any,
     hidden_BTD: jax.Array,
     targets_BT: jax.Array,
     dtype: str,
     vocab_chunk: int = 0,
-) -> jax.Array:
-    """log p(target) [B, T]: the logit of the target less the log-sum of all."""
+) -> tuple[jax.Array, jax.Array]:
+    """The target's logit and the log-sum of all [B, T], in float32."""
     if not vocab_chunk:
         logits_BTV = transformer.unembed(params, hidden_BTD, dtype)
         picked_BTV = jax.nn.one_hot(targets_BT, logits_BTV.shape[-1], dtype=bool)
         target_BT = jnp.sum(jnp.where(picked_BTV, logits_BTV, 0.0), axis=-1)
-        return target_BT - jax.nn.logsumexp(logits_BTV, axis=-1)
+        return target_BT, jax.nn.logsumexp(logits_BTV, axis=-1)
     w_VD = transformer.unembedding(params)
     target_BTD = w_VD[targets_BT].astype(dtype)
     target_BT = jnp.einsum(
@@ -61,7 +74,7 @@ def token_logprobs(
         target_BTD,
         preferred_element_type=jnp.float32,
     )
-    return target_BT - _chunked_logsumexp(hidden_BTD, w_VD, dtype, vocab_chunk)
+    return target_BT, _chunked_logsumexp(hidden_BTD, w_VD, dtype, vocab_chunk)
 
 
 def _chunked_logsumexp(hidden_BTD, w_VD, dtype, chunk: int) -> jax.Array:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from flax import struct
+from flax import struct, traverse_util
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
@@ -25,9 +25,16 @@ class TrainState:
 
 
 def make(
-    specs: parameters.Specs, optimizer: optax.GradientTransformation, seed: jax.Array
+    specs: parameters.Specs,
+    optimizer: optax.GradientTransformation,
+    seed: jax.Array,
+    ema: bool = False,
 ) -> TrainState:
-    """A fresh state; every array depends on `seed` and its own path only."""
+    """A fresh state; every array depends on `seed` and its own path only.
+
+    Args:
+      ema: keep an average of the parameters too.
+    """
     init_key, key = jax.random.split(jax.random.PRNGKey(seed))
     params = parameters.initialize(specs, init_key)
     return TrainState(
@@ -35,33 +42,52 @@ def make(
         params=params,
         opt_state=optimizer.init(params),
         key=key,
+        ema=params if ema else None,
     )
 
 
 def shardings(
-    specs: parameters.Specs, optimizer: optax.GradientTransformation, mesh: Mesh
+    specs: parameters.Specs,
+    optimizer: optax.GradientTransformation,
+    mesh: Mesh,
+    ema: bool = False,
 ) -> TrainState:
-    """The tree of NamedSharding of a state: optimizer moments live as their weights."""
+    """The tree of NamedSharding of a state: what an optimizer keeps for a parameter, in
+    its shape, lives as the parameter does; anything else is whole everywhere."""
     of_params = sharding.of_specs(specs, mesh)
     whole = sharding.replicated(mesh)
-    of_optimizer = optax.tree_utils.tree_map_params(
-        optimizer,
-        lambda _, s: s,
-        jax.eval_shape(optimizer.init, parameters.shapes(specs)),
-        of_params,
-        transform_non_params=lambda _: whole,
+    lives = traverse_util.flatten_dict(of_params)
+    shapes = {p: s.shape for p, s in traverse_util.flatten_dict(specs).items()}
+
+    def of_kept(path: Any, x: jax.ShapeDtypeStruct) -> Any:
+        names = tuple(k.key for k in path if isinstance(k, jax.tree_util.DictKey))
+        ends = (names[start:] for start in range(len(names)))
+        owner = next((end for end in ends if shapes.get(end) == x.shape), None)
+        return whole if owner is None else lives[owner]
+
+    of_optimizer = jax.tree_util.tree_map_with_path(
+        of_kept, jax.eval_shape(optimizer.init, parameters.shapes(specs))
     )
-    return TrainState(step=whole, params=of_params, opt_state=of_optimizer, key=whole)
+    return TrainState(
+        step=whole,
+        params=of_params,
+        opt_state=of_optimizer,
+        key=whole,
+        ema=of_params if ema else None,
+    )
 
 
 def abstract(
-    specs: parameters.Specs, optimizer: optax.GradientTransformation, mesh: Mesh
+    specs: parameters.Specs,
+    optimizer: optax.GradientTransformation,
+    mesh: Mesh,
+    ema: bool = False,
 ) -> TrainState:
     """Shapes, types and shardings of a state, to restore into."""
     return jax.tree.map(
         lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
-        jax.eval_shape(lambda: make(specs, optimizer, jnp.zeros((), jnp.int32))),
-        shardings(specs, optimizer, mesh),
+        jax.eval_shape(lambda: make(specs, optimizer, jnp.zeros((), jnp.int32), ema)),
+        shardings(specs, optimizer, mesh, ema),
     )
 
 
@@ -70,11 +96,12 @@ def born_sharded(
     optimizer: optax.GradientTransformation,
     mesh: Mesh,
     seed: int,
+    ema: bool = False,
 ) -> TrainState:
     """A fresh state of which no device ever held more than its share."""
     with jax.set_mesh(mesh):
         init = jax.jit(
-            lambda s: make(specs, optimizer, s),
-            out_shardings=shardings(specs, optimizer, mesh),
+            lambda s: make(specs, optimizer, s, ema),
+            out_shardings=shardings(specs, optimizer, mesh, ema),
         )
         return init(jnp.asarray(seed, jnp.int32))

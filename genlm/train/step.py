@@ -24,8 +24,12 @@ def make_train_step(
     schedule: optax.Schedule,
     *,
     num_microbatches: int = 1,
+    ema_decay: float = 0.0,
 ) -> TrainStep:
     """The step; jit it with the state donated.
+
+    A state that has an average of its parameters (state.ema) keeps it: `ema_decay` of
+    what it was, and less of it in the first steps, min(ema_decay, (1 + n) / (10 + n)).
 
     Its metrics are float32 scalars: those of the loss a trained token, 'weight'
     (trained tokens), 'trained_share' (of all token slots), 'gradient_norm' (before
@@ -47,11 +51,13 @@ def make_train_step(
             "gradient_norm": optax.tree.norm(gradients),
             "learning_rate": jnp.asarray(schedule(state.step), jnp.float32),
         }
+        params = optax.apply_updates(state.params, updates)
+        ema = state.ema
+        if ema is not None:
+            kept = jnp.minimum(ema_decay, (1.0 + state.step) / (10.0 + state.step))
+            ema = optax.incremental_update(params, ema, 1.0 - kept)
         new = dataclasses.replace(
-            state,
-            step=state.step + 1,
-            params=optax.apply_updates(state.params, updates),
-            opt_state=opt_state,
+            state, step=state.step + 1, params=params, opt_state=opt_state, ema=ema
         )
         return new, metrics
 

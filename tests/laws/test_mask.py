@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from genlm.errors import UserError
+from genlm.model import transformer
 from genlm.runs import metrics
 from genlm.runs.checkpoint import Checkpoints
 from genlm.runs.metrics import Log
@@ -32,7 +33,8 @@ SHALLOW = dataclasses.replace(BASE, num_layers=1)
 def _training() -> tuple[state.TrainState, step.TrainStep]:
     """A state to begin from, and a compiled step."""
     config = optimizer.OptimizerConfig(learning_rate=1e-3)
-    made = optimizer.make_optimizer(config, NUM_STEPS)
+    specs = transformer.param_specs(SHALLOW)
+    made = optimizer.make_optimizer(config, NUM_STEPS, specs)
     params = weights(SHALLOW)
     first = state.TrainState(
         step=jnp.zeros((), jnp.int32),

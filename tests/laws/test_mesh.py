@@ -75,30 +75,39 @@ def _batch(number: int) -> dict[str, np.ndarray]:
     }
 
 
-def _setup(devices: int, sizes: dict[str, int], model: TransformerConfig):
+def _setup(
+    devices: int,
+    sizes: dict[str, int],
+    model: TransformerConfig,
+    optimizing: optimizer.OptimizerConfig = OPTIMIZER,
+):
     mesh = meshes.make(
         meshes.MeshConfig(**{"data": 1, **sizes}), jax.devices()[:devices]
     )
-    made = optimizer.make_optimizer(OPTIMIZER, STEPS)
-    return mesh, made, transformer.param_specs(model)
+    specs = transformer.param_specs(model)
+    return mesh, optimizer.make_optimizer(optimizing, STEPS, specs), specs
 
 
-def _curve(devices, sizes, microbatches, changes, vocab_chunk) -> np.ndarray:
-    """The loss of each step."""
+def _curve(
+    devices, sizes, microbatches, changes, vocab_chunk, name="adamw"
+) -> np.ndarray:
+    """The loss of each step, with an average of the parameters kept."""
     model = dataclasses.replace(MODEL, **changes)
-    mesh, made, specs = _setup(devices, sizes, model)
+    optimizing = dataclasses.replace(OPTIMIZER, name=name)
+    mesh, made, specs = _setup(devices, sizes, model, optimizing)
     with jax.set_mesh(mesh):
-        train_state = state.born_sharded(specs, made, mesh, seed=0)
+        train_state = state.born_sharded(specs, made, mesh, seed=0, ema=True)
         train_step = jax.jit(
             step.make_train_step(
                 losses.make_next_token_loss(model, vocab_chunk),
                 made,
                 optimizer.make_schedule(OPTIMIZER, STEPS),
                 num_microbatches=microbatches,
+                ema_decay=0.9,
             ),
             donate_argnums=0,
             out_shardings=(
-                state.shardings(specs, made, mesh),
+                state.shardings(specs, made, mesh, ema=True),
                 sharding.replicated(mesh),
             ),
         )
@@ -124,6 +133,12 @@ def test_one_curve_on_any_mesh(name: str, one_device: np.ndarray):
     np.testing.assert_allclose(curve, one_device, rtol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["muon", "adafactor", "lion"])
+def test_one_curve_with_any_optimizer(name: str):
+    mixed = _curve(8, {"data": 2, "fsdp": 2, "tensor": 2}, 1, {}, 0, name)
+    np.testing.assert_allclose(mixed, _curve(1, {}, 1, {}, 0, name), rtol=1e-5)
+
+
 def test_parameters_are_split_as_the_table_says():
     mesh, made, specs = _setup(8, {"fsdp": 4, "tensor": 2}, MODEL)
     born = state.born_sharded(specs, made, mesh, seed=0)
@@ -136,7 +151,7 @@ def test_parameters_are_split_as_the_table_says():
 
 def test_a_checkpoint_opens_on_any_mesh(tmp_path):
     mesh, made, specs = _setup(8, {"fsdp": 4, "tensor": 2}, MODEL)
-    born = state.born_sharded(specs, made, mesh, seed=0)
+    born = state.born_sharded(specs, made, mesh, seed=0, ema=True)
     with checkpoint.Checkpoints(
         tmp_path, start_step=0, keep_last=1, keep_best=False
     ) as checkpoints:
@@ -144,7 +159,7 @@ def test_a_checkpoint_opens_on_any_mesh(tmp_path):
         checkpoints.confirm(3)
     for devices, sizes in ((1, {}), (2, {"tensor": 2}), (4, {"data": 2, "fsdp": 2})):
         mesh, made, specs = _setup(devices, sizes, MODEL)
-        abstract = loop.split(state.abstract(specs, made, mesh))
+        abstract = loop.split(state.abstract(specs, made, mesh, ema=True))
         restored = loop.join(checkpoint.restore(tmp_path, 3, abstract))
         for a, b in zip(jax.tree.leaves(born), jax.tree.leaves(restored), strict=True):
             np.testing.assert_array_equal(np.asarray(a), np.asarray(b))

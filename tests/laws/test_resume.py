@@ -31,6 +31,7 @@ def _command(names: Path, workdir: Path, num_steps: int) -> list[str]:
         "checkpoint.save_every": 5,
         "model.dropout": 0.1,
         "train.num_microbatches": 2,
+        "train.ema_decay": 0.9,
     }
     overrides = [f"--config.{k}={v}" for k, v in settings.items()]
     recipe = "experiments/pretrain_names.py:smoke"

@@ -71,7 +71,12 @@ def pretrain(size: str = "nano") -> ConfigDict:
                 "temperature": 0.8,
                 "top_p": 1.0,
             },
-            "checkpoint": {"save_every": 250, "keep_last": 2, "keep_best": True},
+            "checkpoint": {
+                "save_every": 250,
+                "keep_last": 2,
+                "keep_best": True,
+                "keep_every": 0,
+            },
         }
     )
 

@@ -141,10 +141,17 @@ class Checkpoints:
     """Saves the steps of one run; a context manager that waits for the last one."""
 
     def __init__(
-        self, workdir: Path, *, start_step: int, keep_last: int, keep_best: bool
+        self,
+        workdir: Path,
+        *,
+        start_step: int,
+        keep_last: int,
+        keep_best: bool,
+        keep_every: int = 0,
     ):
         self.workdir = workdir
         self._keep_last, self._keep_best = keep_last, keep_best
+        self._keep_every = keep_every
         root(workdir).mkdir(parents=True, exist_ok=True)
         self._checkpointer = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler())
         self._thread = ThreadPoolExecutor(1)
@@ -228,9 +235,11 @@ class Checkpoints:
             self._collect()
 
     def _collect(self) -> None:
-        """Delete all but the last few and the best."""
+        """Delete all but the last few, the best, and every so many steps one."""
         have = steps(self.workdir)
         kept = set(have[-self._keep_last :])
+        if self._keep_every:
+            kept |= {s for s in have if s % self._keep_every == 0}
         if self._keep_best and have:
             kept.add(min(have, key=lambda s: (_score(self.workdir, s), -s)))
         for step in set(have) - kept:

@@ -71,10 +71,16 @@ class CheckpointConfig:
     save_every: int
     keep_last: int
     keep_best: bool
+    keep_every: int  # steps; one at each stays for good; 0: none
 
     def __post_init__(self) -> None:
         if self.save_every < 1 or self.keep_last < 1:
             raise UserError("checkpoint.save_every and keep_last are at least 1")
+        if self.keep_every < 0 or self.keep_every % self.save_every:
+            raise UserError(
+                f"checkpoint.keep_every {self.keep_every} is not a multiple of"
+                f" save_every {self.save_every}"
+            )
 
 
 class Recipe(NamedTuple):
@@ -185,6 +191,7 @@ def _train(
         start_step=first,
         keep_last=saving.keep_last,
         keep_best=saving.keep_best,
+        keep_every=saving.keep_every,
     ) as checkpoints:
         loop.train(
             state,

@@ -67,7 +67,7 @@ def test_config_argument(tmp_path: Path):
 OVERRIDES = {
     "--config.train.num_step=3": "did you mean 'num_steps'?",
     "--config.trian.num_steps=3": "did you mean 'train'?",
-    "--config.train=3": "its keys: batch_size, log_every",
+    "--config.train=3": "its keys: batch_size, ema_decay",
     "--config.train.num_steps.x=3": "'num_steps' is a value, not a section",
     "--config.train.num_steps=three": "expected int, like 2",
     "--config.train.num_steps=1.5": "expected int, like 2",
@@ -106,6 +106,13 @@ def test_command_line(arguments: list[str], words: str):
 
 
 VALUES = {
+    "optimizer.name=adam": "optimizer.name is one of",
+    "optimizer.schedule=cosin": "optimizer.schedule is one of",
+    "optimizer.rules=embeding rate=1": "'embeding rate=1': matches none of",
+    "optimizer.decay_fraction=0": "decay_fraction is in (0, 1]",
+    "train.ema_decay=1": "train.ema_decay is not in [0, 1)",
+    "train.z_loss=-1": "z_loss is below 0",
+    "checkpoint.keep_every=-1": "keep_every -1 is not a multiple",
     "model.num_kv_heads=3": "multiple of num_kv_heads",
     "model.num_kv_heads=0": "num_kv_heads",
     "model.head_dim=15": "head_dim is even",

@@ -153,3 +153,14 @@ def test_the_last_few_and_the_best_are_kept(tmp_path):
             checkpoints.confirm(step)
     assert checkpoint.steps(tmp_path) == [2, 4, 5]
     assert checkpoint.best(tmp_path) == 2
+
+
+def test_one_every_so_many_steps_stays(tmp_path):
+    params = {"w": np.arange(8.0)}
+    with checkpoint.Checkpoints(
+        tmp_path, start_step=0, keep_last=1, keep_best=False, keep_every=3
+    ) as checkpoints:
+        for step in range(1, 9):
+            checkpoints.save(step, {"params": params, "state": params})
+            checkpoints.confirm(step)
+    assert checkpoint.steps(tmp_path) == [3, 6, 8]

@@ -16,7 +16,7 @@ VERBS = {
     "verify": "check a run's files against what was written",
     "doctor": "say what this machine and installation can do",
 }
-_LESS = "; a smaller batch, more microbatches or shorter rows need less"
+_LESS = "; a smaller batch, more microbatches, shorter rows or fewer tokens need less"
 # What a disk or its rights may say to any write, wherever it stands.
 _NOT_OUR_FAULT = (
     errno.ENOSPC,

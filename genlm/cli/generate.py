@@ -39,10 +39,12 @@ def main(arguments: argparse.Namespace) -> int:
     sampling = SamplingConfig(arguments.temperature, arguments.top_k, arguments.top_p)
     hosts.setup()
     params, config, tokenizer, _ = open_run(arguments.source, arguments.checkpoint)
+    ids = [[tokenizer.special.bos, *tokenizer.encode(p.encode())] for p in prompts]
+    decode.require_memory(config, ids, arguments.max_tokens)
     answers = decode.generate(
         params,
         config,
-        [[tokenizer.special.bos, *tokenizer.encode(p.encode())] for p in prompts],
+        ids,
         max_tokens=arguments.max_tokens,
         stop_ids=(tokenizer.special.stop,),
         pad=tokenizer.special.pad,

@@ -58,20 +58,13 @@ def generate(
     the list, not on the other prompts.
 
     Raises:
-      UserError: a prompt is empty, or max_tokens is not positive, or more than there
-        is memory for.
+      UserError: a prompt is empty, or max_tokens is not positive.
     """
     if max_tokens < 1:
         raise UserError(f"max_tokens {max_tokens} is not positive")
     if any(len(p) == 0 for p in prompts):
         raise UserError("a prompt is empty")
     batch = pad_left(prompts, pad)
-    B, T = batch["tokens"].shape
-    hosts.require_memory(
-        jax.eval_shape(lambda: transformer.empty_cache(config, B, T + max_tokens)),
-        f"the keys and values of {max_tokens} tokens for {B} prompt(s)",
-        "ask for fewer tokens",
-    )
     keys = jax.vmap(functools.partial(jax.random.fold_in, jax.random.PRNGKey(seed)))(
         jnp.arange(len(prompts))
     )
@@ -94,6 +87,22 @@ def generate(
             )
         )
     return answers
+
+
+def require_memory(
+    config: TransformerConfig, prompts: Sequence[Sequence[int]], max_tokens: int
+) -> None:
+    """Make sure that there is room for the cache of `generate`.
+
+    Raises:
+      UserError: there is not.
+    """
+    B, T = pad_left(prompts, 0)["tokens"].shape
+    hosts.require_memory(
+        jax.eval_shape(lambda: transformer.empty_cache(config, B, T + max_tokens)),
+        f"the keys and values of {max_tokens} tokens for {B} prompt(s)",
+        "ask for fewer tokens",
+    )
 
 
 def pad_left(prompts: Sequence[Sequence[int]], pad: int) -> dict[str, np.ndarray]:

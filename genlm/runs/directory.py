@@ -71,26 +71,40 @@ def write_json(path: Path, value: Any) -> None:
 def held(workdir: Path) -> Iterator[None]:
     """The folder of a run, made if need be, and for this process alone.
 
-    The kernel lets go when the process ends, however it ends; nothing is left behind.
+    The kernel lets go when the process ends, however it ends. A folder that was made
+    here and is still empty at the end (a mistake found before any work) goes again.
 
     Raises:
       UserError: another process works there.
     """
+    is_new = not workdir.exists()
     create(workdir)
     folder = os.open(workdir, os.O_RDONLY)
     try:
+        _lock(folder, workdir)
         try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(
-                f"another process works in {workdir}; wait for it, or take another"
-                " --workdir"
-            ) from error
-        yield
+            yield
+        finally:
+            if is_new:
+                with contextlib.suppress(OSError):
+                    workdir.rmdir()
     finally:
         os.close(folder)
-        with contextlib.suppress(OSError):  # a mistake found before any work
-            workdir.rmdir()
+
+
+def _lock(folder: int, workdir: Path) -> None:
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        free = workdir.exists() and os.fstat(folder).st_ino == workdir.stat().st_ino
+    except BlockingIOError:
+        free = False
+    except OSError:  # some network file systems lock no folder: then nobody does
+        free = True
+    if not free:
+        raise UserError(
+            f"another process works in {workdir}; wait for it, or take another"
+            " --workdir"
+        )
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ checks every value, and run(config, workdir).
 """
 
 import importlib
+import os
 from pathlib import Path
 from types import ModuleType
 
@@ -27,6 +28,8 @@ def run(config: ConfigDict, workdir: Path) -> None:
     Raises:
       UserError: `workdir` holds something else, or a stage says what is wrong.
     """
+    if os.environ.get("JAX_COORDINATOR_ADDRESS"):
+        raise UserError("several processes cannot write one run yet; start one")
     if "stages" not in config:
         stage = _checked(config)
         rerun.check_kind(config, workdir)

@@ -87,6 +87,7 @@ def make_writer(
     """A function of params: {'samples': what it writes after each of the prompts}."""
     prompts = evaluation.prompts
     ids = [[tokenizer.special.bos, *tokenizer.encode(p.encode())] for p in prompts]
+    decode.require_memory(model, ids, evaluation.max_tokens)
 
     def write(params: Any) -> dict[str, list[dict[str, str]]]:
         answers = decode.generate(

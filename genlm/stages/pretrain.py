@@ -132,8 +132,6 @@ def run(config: ConfigDict, workdir: Path) -> None:
         print(f"{workdir}: finished at step {start}", flush=True)
         return
     hosts.setup()
-    if jax.process_count() > 1:
-        raise UserError("several processes cannot write one run yet; start one")
     mesh = meshes.make(recipe.mesh)
     _check_division(recipe, mesh)
     model = configs.to_dataclass(

@@ -131,6 +131,8 @@ def train(
 def split(state: TrainState) -> dict[str, Any]:
     """A state as the two items of a checkpoint."""
     rest = {"step": state.step, "opt_state": state.opt_state, "key": state.key}
+    if state.extra is not None:
+        rest["extra"] = state.extra
     if state.ema is not None:
         rest["trained"] = state.params
     return {"params": model_params(state), "state": rest}

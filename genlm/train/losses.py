@@ -13,6 +13,8 @@ import jax.numpy as jnp
 from genlm.model import transformer
 from genlm.model.transformer import TransformerConfig
 
+WHOLE_VOCAB = 1 << 16  # a larger vocabulary always goes in chunks, of a quarter of it
+
 Batch = Mapping[str, jax.Array]
 Metrics = dict[str, jax.Array]
 # loss(params, frozen, batch, key) -> (sum, metrics of sums)
@@ -25,8 +27,8 @@ def make_next_token_loss(
     """Cross-entropy of the next token, in nats, weighted by batch['weights'].
 
     Args:
-      vocab_chunk: vocabulary entries at a time; 0 for all at once. In chunks the
-        logits [B, T, V] are never whole in memory; they are computed twice.
+      vocab_chunk: vocabulary entries at a time; 0 for all at once, up to WHOLE_VOCAB.
+        In chunks the logits [B, T, V] are never whole in memory, and computed twice.
       z_loss: trained on as well, but not in metrics['loss']: so much of the square of
         the log-sum of all logits, which keeps them from drifting (arXiv:2204.02311).
     """
@@ -61,12 +63,14 @@ def target_and_total(
     vocab_chunk: int = 0,
 ) -> tuple[jax.Array, jax.Array]:
     """The target's logit and the log-sum of all [B, T], in float32."""
+    w_VD = transformer.unembedding(params)
+    if not vocab_chunk and w_VD.shape[0] > WHOLE_VOCAB:
+        vocab_chunk = WHOLE_VOCAB // 4
     if not vocab_chunk:
         logits_BTV = transformer.unembed(params, hidden_BTD, dtype)
         picked_BTV = jax.nn.one_hot(targets_BT, logits_BTV.shape[-1], dtype=bool)
         target_BT = jnp.sum(jnp.where(picked_BTV, logits_BTV, 0.0), axis=-1)
         return target_BT, jax.nn.logsumexp(logits_BTV, axis=-1)
-    w_VD = transformer.unembedding(params)
     target_BTD = w_VD[targets_BT].astype(dtype)
     target_BT = jnp.einsum(
         "BTD,BTD->BT",

@@ -87,7 +87,7 @@ def make_optimizer(
     treated = treatments.of_specs(specs, config.name, config.weight_decay, config.rules)
     transforms = {
         str(t): _transform(t, config, make_schedule(config, num_steps), specs)
-        for t in set(jax.tree.leaves(treated))
+        for t in dict.fromkeys(jax.tree.leaves(treated))
     }
     return optax.chain(
         optax.masked(

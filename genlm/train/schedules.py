@@ -35,7 +35,8 @@ def make_schedule(
             [rise, optax.constant_schedule(1.0), fall], [warmup, warmup + rest - decay]
         )
     if name == "restarts":
-        each = max(rest // num_cycles, 1)
+        num_cycles = min(num_cycles, rest)
+        each = rest // num_cycles
         fall = optax.cosine_decay_schedule(1.0, each, final)
         ends = [warmup + each * i for i in range(num_cycles)]
         return optax.join_schedules([rise] + [fall] * num_cycles, ends)

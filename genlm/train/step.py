@@ -32,8 +32,8 @@ def make_train_step(
     what it was, and less of it in the first steps, min(ema_decay, (1 + n) / (10 + n)).
 
     Its metrics are float32 scalars: those of the loss a trained token, 'weight'
-    (trained tokens), 'trained_share' (of all token slots), 'gradient_norm' (before
-    clipping) and 'learning_rate'.
+    (trained tokens), 'trained_share' (of all token slots), 'gradient_norm' (of all
+    parameters, before clipping) and 'learning_rate'.
     """
 
     def train_step(state: TrainState, batch: Batch, frozen: Any = None):

@@ -29,7 +29,7 @@ class Treatment:
     rate: float = 1.0
 
     def __str__(self) -> str:
-        return f"{self.optimizer} decay={self.decay:g} rate={self.rate:g}"
+        return f"{self.optimizer} decay={self.decay!r} rate={self.rate!r}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +71,7 @@ def of_specs(specs: Specs, optimizer: str, decay: float, rules: tuple[str, ...])
     """The tree of Treatment of a tree of ParamSpec.
 
     Raises:
-      UserError: a rule matches no parameter.
+      UserError: a rule matches no parameter, or gives Muon what is no matrix.
     """
     flat = traverse_util.flatten_dict(specs, sep="/")
     treated = {p: _default(p, spec, optimizer, decay) for p, spec in flat.items()}
@@ -82,7 +82,14 @@ def of_specs(specs: Specs, optimizer: str, decay: float, rules: tuple[str, ...])
             raise _wrong(text, f"matches none of {', '.join(flat)}")
         for path in matching:
             treated[path] = dataclasses.replace(treated[path], **rule.settings)
+            if treated[path].optimizer == "muon" and not _is_matrix(flat[path]):
+                raise _wrong(text, f"{path} is no matrix, as Muon needs")
     return traverse_util.unflatten_dict(treated, sep="/")
+
+
+def _is_matrix(spec: ParamSpec) -> bool:
+    """Whether it goes from the model's width to something else, or back."""
+    return "embed" in spec.axes and len(set(spec.axes) - {"layers"}) > 1
 
 
 def _default(path: str, spec: ParamSpec, optimizer: str, decay: float) -> Treatment:

@@ -9,7 +9,7 @@ import pytest
 
 from genlm import stages
 from genlm.cli.__main__ import main
-from genlm.runs import metrics
+from genlm.runs import directory, metrics
 from tests.bad_input.recipes import EVALUATE_ONLY, NAMES, PREPARE_ONLY, overrides
 from tests.command import contents, genlm, mistake, start
 from tests.data_files import write_names
@@ -150,6 +150,22 @@ def test_workdir_that_another_process_works_in(copy: Path, names: Path, mistake_
     holder.kill()
     holder.communicate()
     genlm(*command)
+
+
+def test_workdir_that_another_process_holds_while_it_is_empty(tmp_path, mistake_here):
+    with directory.held(tmp_path):
+        said = mistake_here("run", NAMES, "--workdir", tmp_path)
+        assert f"another process works in {tmp_path}" in said
+        assert tmp_path.is_dir()
+    with directory.held(tmp_path / "new"):
+        assert (tmp_path / "new").is_dir()
+    assert tmp_path.is_dir() and not (tmp_path / "new").exists()
+
+
+def test_several_processes_are_one_too_many(tmp_path, monkeypatch, mistake_here):
+    monkeypatch.setenv("JAX_COORDINATOR_ADDRESS", "localhost:1")
+    said = mistake_here("run", NAMES, "--workdir", tmp_path / "run")
+    assert "several processes cannot write one run yet" in said
 
 
 def test_evaluate_with_the_tokens_of_another(

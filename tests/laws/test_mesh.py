@@ -149,8 +149,14 @@ def test_parameters_are_split_as_the_table_says():
     assert all(m.sharding == up.sharding for m in moments)
 
 
-def test_a_checkpoint_opens_on_any_mesh(tmp_path):
-    mesh, made, specs = _setup(8, {"fsdp": 4, "tensor": 2}, MODEL)
+@pytest.mark.parametrize("name", ["adamw", "muon", "adafactor", "lion"])
+def test_a_checkpoint_opens_on_any_mesh(name: str, tmp_path):
+    optimizing = dataclasses.replace(
+        OPTIMIZER,
+        name=name,
+        rules=("embedding rate=0.3", "final_norm optimizer=frozen"),
+    )
+    mesh, made, specs = _setup(8, {"fsdp": 4, "tensor": 2}, MODEL, optimizing)
     born = state.born_sharded(specs, made, mesh, seed=0, ema=True)
     with checkpoint.Checkpoints(
         tmp_path, start_step=0, keep_last=1, keep_best=False
@@ -158,7 +164,7 @@ def test_a_checkpoint_opens_on_any_mesh(tmp_path):
         checkpoints.save(3, loop.split(born))
         checkpoints.confirm(3)
     for devices, sizes in ((1, {}), (2, {"tensor": 2}), (4, {"data": 2, "fsdp": 2})):
-        mesh, made, specs = _setup(devices, sizes, MODEL)
+        mesh, made, specs = _setup(devices, sizes, MODEL, optimizing)
         abstract = loop.split(state.abstract(specs, made, mesh, ema=True))
         restored = loop.join(checkpoint.restore(tmp_path, 3, abstract))
         for a, b in zip(jax.tree.leaves(born), jax.tree.leaves(restored), strict=True):

@@ -3,6 +3,7 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -36,3 +37,18 @@ def test_z_loss_is_the_square_of_the_log_sum(vocab_chunk: int):
     np.testing.assert_allclose(with_z - plain, expected, rtol=1e-4)
     np.testing.assert_allclose(z_sums["z_loss"], expected, rtol=1e-4)
     assert z_sums["loss"] == sums["loss"] == plain
+
+
+def test_a_large_vocabulary_goes_in_chunks_by_itself():
+    V, D = losses.WHOLE_VOCAB + 100, 8
+
+    def logprobs(w_VD, hidden_BTD):
+        targets_BT = jnp.zeros((2, 3), jnp.int32)
+        return losses.token_logprobs(
+            {"embedding": w_VD}, hidden_BTD, targets_BT, "float32"
+        )
+
+    shapes = jnp.zeros((V, D)), jnp.zeros((2, 3, D))
+    assert f"2,3,{V}" not in str(jax.make_jaxpr(logprobs)(*shapes))
+    few = jnp.zeros((1000, D)), jnp.zeros((2, 3, D))
+    assert "6,1000]" in str(jax.make_jaxpr(logprobs)(*few))

@@ -1,6 +1,8 @@
 """The optimizer: the learning rate by hand, and what decays."""
 
 import dataclasses
+import subprocess
+import sys
 
 from flax import traverse_util
 import jax
@@ -14,6 +16,7 @@ from genlm.parallel import specs
 from genlm.parallel.specs import ParamSpec
 from genlm.train import optimizer, state, step
 from genlm.train.optimizer import OptimizerConfig
+from tests.command import ROOT, environment
 from tests.laws.families import FAMILIES
 
 CONFIG = OptimizerConfig(learning_rate=2.0, warmup_steps=4, final_rate=0.1)
@@ -161,6 +164,36 @@ def test_what_is_frozen_takes_no_part_in_clipping():
 def test_a_wrong_rule_is_named(rule: str, why: str):
     with pytest.raises(UserError, match=why):
         _first_updates(rules=(rule,))
+
+
+@pytest.mark.parametrize("pattern", ["final_norm", "layers/*", "*_bias"])
+def test_muon_is_for_matrices(pattern: str):
+    with pytest.raises(UserError, match="is no matrix"):
+        _first_updates(rules=(f"{pattern} optimizer=muon",))
+
+
+def test_a_step_is_the_same_program_in_every_process():
+    code = """
+import jax
+from genlm.parallel import specs
+from tests.train.test_optimizer import CONFIG, SPECS, dataclasses, optimizer
+rules = ("*/q rate=2", "*/k rate=3", "*/v rate=4", "*/o rate=5", "*/up rate=6")
+made = optimizer.make_optimizer(dataclasses.replace(CONFIG, rules=rules), 24, SPECS)
+params = specs.shapes(SPECS)
+state = jax.eval_shape(made.init, params)
+print(jax.jit(made.update).lower(params, state, params).as_text())
+"""
+    texts = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=ROOT,
+            env=environment(PYTHONHASHSEED=seed),
+            capture_output=True,
+            check=True,
+        ).stdout
+        for seed in "123"
+    }
+    assert len(texts) == 1
 
 
 def _rates(schedule: str, num_steps: int = 24, **changes) -> list[float]:

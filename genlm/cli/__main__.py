@@ -93,7 +93,7 @@ def _call(argv: list[str]) -> int:
 def _take_huge_pages() -> None:
     """Start this process again with malloc on huge pages, where glibc has them.
 
-    It reads the setting when a process starts. On virtual machines page faults are dear.
+    It reads the setting as a process starts. On virtual machines page faults are dear.
     """
     if hasattr(os, "confstr") and "CS_GNU_LIBC_VERSION" in os.confstr_names:
         if "GLIBC_TUNABLES" not in os.environ:

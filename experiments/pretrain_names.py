@@ -3,9 +3,9 @@
   genlm run experiments/pretrain_names.py --workdir runs/names \
       --config.data.paths=names.txt
 
-Hardware and time: two CPU cores, planned, not run to its end: 1,000 steps of 32 rows
-of 64 bytes. Measured after 300 steps on 29,494 English first names (0.6 minutes):
-2.09 nats a byte held out.
+Hardware and time: two CPU cores, 1.5 minutes (1,000 steps of 32 rows of 64 bytes).
+Result, measured once on the 5,163 first names of the PyPI package `names` (US Census
+1990): 2.24 nats a byte held out, 1.35 in training; it writes «margit», «candie».
 """
 
 from ml_collections import ConfigDict

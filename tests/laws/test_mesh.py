@@ -133,7 +133,14 @@ def test_one_curve_on_any_mesh(name: str, one_device: np.ndarray):
     np.testing.assert_allclose(curve, one_device, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["muon", "adafactor", "lion"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "muon",
+        pytest.param("adafactor", marks=pytest.mark.slow),
+        pytest.param("lion", marks=pytest.mark.slow),
+    ],
+)
 def test_one_curve_with_any_optimizer(name: str):
     mixed = _curve(8, {"data": 2, "fsdp": 2, "tensor": 2}, 1, {}, 0, name)
     np.testing.assert_allclose(mixed, _curve(1, {}, 1, {}, 0, name), rtol=1e-5)

@@ -1,8 +1,8 @@
 """HOSTS: what a process sets up once, before its first array.
 
 Several processes join when the environment says so (JAX_COORDINATOR_ADDRESS,
-JAX_NUM_PROCESSES and JAX_PROCESS_ID). Compiled programs are kept
-under the user's cache folder, so that a second start does not compile again.
+JAX_NUM_PROCESSES and JAX_PROCESS_ID). Compiled programs are kept under the user's
+cache folder, so that a second start does not compile again.
 """
 
 import math

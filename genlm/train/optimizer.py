@@ -85,8 +85,9 @@ def make_optimizer(
       UserError: a rule matches no parameter.
     """
     treated = treatments.of_specs(specs, config.name, config.weight_decay, config.rules)
+    schedule = make_schedule(config, num_steps)
     transforms = {
-        str(t): _transform(t, config, make_schedule(config, num_steps), specs)
+        str(t): _transform(t, config, schedule, specs)
         for t in dict.fromkeys(jax.tree.leaves(treated))
     }
     return optax.chain(

@@ -115,6 +115,11 @@ def require_memory(arrays: Any, what: str, hint: str) -> None:
         )
 
 
+def describe() -> str:
+    """The devices, in words."""
+    return f"{jax.device_count()} {jax.devices()[0].device_kind} device(s)"
+
+
 def is_first() -> bool:
     """Whether this process is the one that prints and writes shared files."""
     return jax.process_index() == 0

@@ -19,7 +19,7 @@ from genlm.train.state import TrainState
 @jax.jit
 def _step(state, batch, frozen):
     one = jnp.ones(())
-    metrics = {"loss": one, "gradient_norm": one, "weight": one}
+    metrics = {"loss": one, "gradient_norm": one, "weight": one, "spike": 0 * one}
     return dataclasses.replace(state, step=state.step + 1), metrics
 
 
@@ -36,6 +36,7 @@ def _train(folder, config: loop.LoopConfig, hook) -> None:
             itertools.repeat({}),
             config,
             log=Log(folder / "metrics.jsonl"),
+            journal=Log(folder / "events.jsonl", None),
             checkpoints=checkpoints,
             hooks=(loop.Hook(2, hook, Log(folder / "samples.jsonl")),),
         )

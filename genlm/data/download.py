@@ -107,8 +107,8 @@ def fetch(
                 _bring(remote, report, pauses)
     except OSError as error:  # of the disk: the network's became _Cut
         raise UserError(
-            f"cannot write {path}: {_reason(error)}; make room, or set XDG_CACHE_HOME to"
-            " another folder"
+            f"cannot write {path}: {_reason(error)}; make room there, or set"
+            " XDG_CACHE_HOME to another folder"
         ) from error
     return path
 
@@ -230,7 +230,7 @@ def _blocks(response: Any) -> Iterator[bytes]:
         raise _Cut(_reason(error)) from error
 
 
-def _reason(error: Exception | str) -> str:
+def _reason(error: BaseException | str) -> str:
     return getattr(error, "strerror", None) or str(error)
 
 

@@ -86,7 +86,8 @@ class Bars(contextlib.ExitStack):
 
     def __init__(self, unit: str):
         super().__init__()
-        self._unit, self._shown = unit, ("", 0)
+        self._unit = unit
+        self._shown: tuple[str, int | None] = "", None
 
     def report(self, title: str, completed: int, total: int | None) -> None:
         """Say that `completed` of `total`, if that is known, are done."""

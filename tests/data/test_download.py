@@ -14,7 +14,7 @@ from genlm.data import download, public, sources
 from genlm.errors import UserError
 from genlm.runs import directory, lineage
 from tests.bad_input.recipes import PREPARE_ONLY
-from tests.command import contents, genlm, mistake, start
+from tests.command import ROOT, contents, genlm, mistake, start
 from tests.data.file_server import FileServer
 
 TEXT = Path(topics.__file__).read_bytes()  # 0.7 MB, with letters past ASCII
@@ -292,6 +292,14 @@ def test_public_sets_are_pinned_and_licensed():
         assert row.licence and row.about and row.num_bytes > 0
         owner, repository, commit = row.url.split("/")[3:6]
         assert len(commit) == 40 and int(commit, 16), (owner, repository)
+
+
+def test_the_docs_list_the_public_sets():
+    told = (ROOT / "docs" / "data.md").read_text("utf-8")
+    for name, row in public.SETS.items():
+        about = row.about.replace("<unk>", "`<unk>`")
+        line = f"| `public:{name}` | {about} | {row.num_bytes:,} | {row.licence} |"
+        assert line in told
 
 
 def test_an_unknown_public_set_is_said_with_the_known(cache):

@@ -3,8 +3,8 @@
   genlm run experiments/tiny_shakespeare.py --workdir runs/shakespeare
 
 The text is karpathy/char-rnn's data/tinyshakespeare/input.txt (1,115,394 bytes),
-downloaded once; without a network, --config.data.paths=input.txt names a copy of it. Its
-last tenth is held out in full. Two settings (https://github.com/karpathy/nanoGPT):
+downloaded once; without a network, --config.data.paths=input.txt names a copy of it.
+Its last tenth is held out in full. Two settings (https://github.com/karpathy/nanoGPT):
   (none)   4 layers of 128, rows of 64, batch 12, 2,000 steps, no dropout; the README
            there reports 1.88 nats. Measured: 1.682, 1.675, 1.687 with seeds 0, 1,
            2 (mean 1.681); 100 seconds each on two CPU cores.

@@ -35,7 +35,7 @@ class Bar:
         if sys.stderr.isatty():
             self._rich = Progress(
                 TextColumn("{task.description}"),
-                BarColumn(),
+                BarColumn(bar_width=None),  # what the others leave
                 MofNCompleteColumn(),
                 TimeRemainingColumn(),
                 TextColumn("{task.fields[note]}"),

@@ -61,6 +61,7 @@ def pretrain(size: str = "nano") -> ConfigDict:
                 "z_loss": 0.0,
                 "ema_decay": 0.0,
                 "log_every": 10,
+                "watch": (),
             },
             "eval": {
                 "eval_every": 250,

@@ -108,6 +108,12 @@ def _score(workdir: Path, step: int) -> float:
     return math.inf if loss is None else loss
 
 
+def tokens(workdir: Path, step: int) -> int | None:
+    """How many tokens the run had trained on by `step`; None: not written down."""
+    content = manifest(workdir, step)["content"]
+    return content["tokens"] if "tokens" in content else None
+
+
 def restore(workdir: Path, step: int, abstract: dict[str, Any]) -> dict[str, Any]:
     """Items of a step ('params', 'state'), in the shapes and shardings of `abstract`.
 
@@ -155,7 +161,7 @@ class Checkpoints:
         root(workdir).mkdir(parents=True, exist_ok=True)
         self._checkpointer = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler())
         self._thread = ThreadPoolExecutor(1)
-        self._pending: tuple[int, float | None] | None = None
+        self._pending: tuple[int, float | None, int | None] | None = None
         self._writing: Future[None] | None = None
         if jax.process_index() == 0:
             self._sweep(start_step)
@@ -178,9 +184,17 @@ class Checkpoints:
                     raise _failed(root(self.workdir), error) from error
 
     def save(
-        self, step: int, items: dict[str, Any], valid_loss: float | None = None
+        self,
+        step: int,
+        items: dict[str, Any],
+        valid_loss: float | None = None,
+        tokens: int | None = None,
     ) -> None:
-        """Begin to write `items`; they may be donated as soon as this returns."""
+        """Begin to write `items`; they may be donated as soon as this returns.
+
+        Args:
+          tokens: trained on so far.
+        """
         self.wait()
         path = root(self.workdir) / str(step)
         arguments = {k: ocp.args.StandardSave(v) for k, v in items.items()}
@@ -190,7 +204,7 @@ class Checkpoints:
             )
         except (OSError, ValueError) as error:
             raise _failed(path, error) from error
-        self._pending = (step, valid_loss)
+        self._pending = (step, valid_loss, tokens)
 
     def confirm(self, step: int) -> None:
         """A finite loss and gradient came from `step`: it counts once it is written."""
@@ -208,7 +222,7 @@ class Checkpoints:
             writing, self._writing = self._writing, None
             writing.result()
 
-    def _commit(self, step: int, valid_loss: float | None) -> None:
+    def _commit(self, step: int, valid_loss: float | None, tokens: int | None) -> None:
         path = root(self.workdir) / str(step)
         try:
             self._checkpointer.wait_until_finished()
@@ -216,6 +230,7 @@ class Checkpoints:
             content = {
                 "step": step,
                 "valid_loss": valid_loss,
+                "tokens": tokens,
                 "processes": jax.process_count(),
                 "files": {
                     str(p.relative_to(path)): lineage.sha256(p)

@@ -1,14 +1,15 @@
 """METRICS: one JSON object a line, in the order of the steps.
 
 A resumed run cuts the file back to its checkpoint's step, so that the file ends as an
-uninterrupted run's would, but for the fields named in TIMES.
+uninterrupted run's would, but for the fields named in TIMES. Each row that was written
+goes on to the sinks: see runs.sinks.
 """
 
 import contextlib
 import json
 import os
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any, Iterator, Mapping, Protocol, Sequence
 
 from genlm.errors import UserError
 from genlm.runs import directory
@@ -16,17 +17,23 @@ from genlm.runs import directory
 TIMES = ("seconds", "tokens_per_second", "memory_mb")
 
 
+class Sink(Protocol):
+    """Takes the rows too."""
+
+    def write(self, row: Mapping[str, Any]) -> None: ...
+
+
 class Log:
     """Appends rows to a JSON-lines file; every row has a 'step'."""
 
-    def __init__(self, path: Path, start_step: int = 0):
-        self._path = path
+    def __init__(self, path: Path, start_step: int = 0, sinks: Sequence[Sink] = ()):
+        self._path, self._sinks = path, sinks
         kept = [row for row in read(path) if row["step"] <= start_step and start_step]
         directory.write_atomic(path, "".join(json.dumps(r) + "\n" for r in kept))
         self._file = open(path, "a", encoding="utf-8")
 
     def write(self, row: dict[str, Any]) -> None:
-        """Append a row.
+        """Append a row, and hand it on.
 
         Raises:
           UserError: the disk does not take it.
@@ -34,6 +41,8 @@ class Log:
         with self._writing():
             self._file.write(json.dumps(row) + "\n")
             self._file.flush()
+        for sink in self._sinks:
+            sink.write(row)
 
     def sync(self) -> None:
         """Make sure that what was written outlives a loss of power."""

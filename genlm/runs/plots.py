@@ -21,7 +21,7 @@ CURVES = {
     "learning_rate": "Learning rate",
 }
 SPEED = {"tokens_per_second": "Tokens a second", "memory_mb": "Memory in use, MiB"}
-_NO_CURVE = ("step", "seconds", "trained_share")
+_NO_CURVE = ("step", "tokens", "seconds", "trained_share")
 _VALID = "valid_"  # what a held-out value's name begins with
 _FROM_ZERO = ("learning_rate", *SPEED)
 _LOG = ("gradient_norm",)

@@ -21,7 +21,7 @@ from genlm.model.transformer import TransformerConfig
 from genlm.parallel import hosts
 from genlm.parallel import mesh as meshes
 from genlm.parallel import sharding, specs
-from genlm.runs import checkpoint, directory, lineage, metrics
+from genlm.runs import checkpoint, directory, lineage, metrics, sinks
 from genlm.stages import hooks, prepare, rerun
 from genlm.stages.prepare import Prepared
 from genlm.train import loop, losses
@@ -53,6 +53,7 @@ class TrainConfig:
     z_loss: float
     ema_decay: float  # 0: no average of the parameters is kept
     log_every: int
+    watch: tuple[str, ...]  # who gets the rows of metrics and samples too: runs.sinks
 
     def __post_init__(self) -> None:
         for name in ("num_steps", "batch_size", "num_microbatches", "log_every"):
@@ -62,6 +63,7 @@ class TrainConfig:
             raise UserError("train.vocab_chunk or z_loss is below 0")
         if not 0 <= self.ema_decay < 1:
             raise UserError("train.ema_decay is not in [0, 1)")
+        sinks.require(self.watch)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,19 +180,19 @@ def _train(
         ),
     )
     first = start or 0
-    log = metrics.Log(workdir / "metrics.jsonl", first)
-    samples = metrics.Log(workdir / "samples.jsonl", first)
     validate = hooks.make_validation(
         prepared, model, evaluation.batch_size, mesh, train.vocab_chunk
     )
     write = hooks.make_writer(model, prepared.tokenizer, evaluation, recipe.seed)
-    with checkpoint.Checkpoints(
+    with sinks.opened(train.watch, workdir, first) as watching, checkpoint.Checkpoints(
         workdir,
         start_step=first,
         keep_last=saving.keep_last,
         keep_best=saving.keep_best,
         keep_every=saving.keep_every,
     ) as checkpoints:
+        log = metrics.Log(workdir / "metrics.jsonl", first, watching)
+        samples = metrics.Log(workdir / "samples.jsonl", first, watching)
         loop.train(
             state,
             train_step,
@@ -203,6 +205,7 @@ def _train(
                 loop.Hook(evaluation.sample_every, write, samples),
             ),
             bytes_per_token=prepared.split("train")[0].bytes_per_token(),
+            tokens=0 if start is None else checkpoint.tokens(workdir, start),
         )
 
 

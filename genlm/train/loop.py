@@ -81,6 +81,7 @@ def train(
     hooks: tuple[Hook, ...] = (),
     frozen: Any = None,
     bytes_per_token: float = math.nan,
+    tokens: int | None = 0,
 ) -> None:
     """Train from state.step to config.num_steps; the result is the last checkpoint.
 
@@ -88,6 +89,7 @@ def train(
       train_step: compiled; it may donate the state.
       batches: device batches, the first one that of state.step.
       bytes_per_token: turns nats a token into bits a byte.
+      tokens: trained on before state.step; None: unknown, and not counted.
 
     Raises:
       UserError: a loss or gradient is not finite (names the step), a batch has no
@@ -95,7 +97,7 @@ def train(
       Stopped: SIGTERM or SIGINT came; the state was saved first.
     """
     first = step = int(state.step)
-    reader = _Reader(log, config, checkpoints, bytes_per_token)
+    reader = _Reader(log, config, checkpoints, bytes_per_token, tokens)
     with StopSignals() as signals, Bar(
         "train", config.num_steps, start=first
     ) as reader.bar:
@@ -117,7 +119,8 @@ def train(
                 with reader.paused():
                     for each in [log] + [h.log for h in hooks]:
                         each.sync()
-                    checkpoints.save(step, split(state), scores.get("valid_loss"))
+                    valid_loss = scores.get("valid_loss")
+                    checkpoints.save(step, split(state), valid_loss, reader.tokens)
             if done:
                 break
         if step > first:
@@ -158,13 +161,19 @@ class _Reader:
     bar: Bar
 
     def __init__(
-        self, log: Log, config: LoopConfig, checkpoints: Checkpoints, bytes_per_token
+        self,
+        log: Log,
+        config: LoopConfig,
+        checkpoints: Checkpoints,
+        bytes_per_token: float,
+        tokens: int | None,
     ):
+        self.tokens = tokens  # trained on since step 0
         self._log, self._config, self._checkpoints = log, config, checkpoints
         self._bytes_per_token = bytes_per_token
         self._pending: tuple[int, Any] | None = None
         self._begun = self._since = time.monotonic()
-        self._tokens = 0.0
+        self._recent = 0.0  # tokens since then
         self._is_first = True
 
     def add(self, step: int, metrics: Any) -> None:
@@ -177,11 +186,13 @@ class _Reader:
             return
         (step, metrics), self._pending = self._pending, None
         values = self.check(step, jax.device_get(metrics))
-        self._tokens += values["weight"]
+        self._recent += values["weight"]
+        if self.tokens is not None:
+            self.tokens += round(values["weight"])
         if step % self._config.log_every == 0 or step == self._config.num_steps:
             self._write(step, values)
         elif self._is_first:  # compiling it says nothing of the others' speed
-            self._since, self._tokens = time.monotonic(), 0.0
+            self._since, self._recent = time.monotonic(), 0.0
         self._is_first = False
 
     @contextlib.contextmanager
@@ -207,13 +218,14 @@ class _Reader:
 
     def _write(self, step: int, values: dict[str, float]) -> None:
         now = time.monotonic()
-        rate = self._tokens / max(now - self._since, 1e-9)
-        self._since, self._tokens = now, 0.0
+        rate = self._recent / max(now - self._since, 1e-9)
+        self._since, self._recent = now, 0.0
         row = {
             "step": step,
             "loss": values["loss"],
             "bits_per_byte": values["loss"] / math.log(2) / self._bytes_per_token,
             **{k: v for k, v in values.items() if k not in ("loss", "weight")},
+            **({} if self.tokens is None else {"tokens": self.tokens}),
             "seconds": round(now - self._begun, 3),
             "tokens_per_second": round(rate, 1),
             "memory_mb": memory_mb(),

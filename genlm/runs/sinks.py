@@ -1,9 +1,9 @@
 """SINKS: rows of metrics and samples, as TensorBoard and Weights & Biases want them.
 
 Before: metrics.Log, which hands on each row that it wrote. After: whoever watches. The
-JSON lines stay the run's own record; a sink is a copy of them, and repeats what they
-hold if it is first asked for when a run goes on. Each sink's package is loaded when it
-is opened.
+JSON lines are the run's own record, and a sink a copy of them: where a run goes on, the
+sink is given the last step that was kept again, or all of them if it is new. A sink's
+package is loaded when it is opened.
 """
 
 import contextlib
@@ -53,13 +53,16 @@ def opened(
       UserError: one cannot be opened (names it).
     """
     kinds = {"tensorboard": TensorBoard, "wandb": WandB}
+    kept = _kept(workdir, start_step)
+    last = kept[-1]["step"] if kept else 0
     with contextlib.ExitStack() as stack:
         sinks = []
         for name in names:
-            sink: Sink = kinds[name](workdir, start_step)
+            sink: Sink = kinds[name](workdir, last)
             sinks.append(stack.enter_context(contextlib.closing(sink)))
-            for row in _history(workdir, start_step) if sink.is_new else ():
-                sink.write(row)
+            for row in kept:
+                if sink.is_new or row["step"] == last:
+                    sink.write(row)
         yield tuple(sinks)
 
 
@@ -69,7 +72,7 @@ class TensorBoard:
     They are named by their number, as TensorBoard reads them in the order of names.
     """
 
-    def __init__(self, workdir: Path, start_step: int):
+    def __init__(self, workdir: Path, last_step: int):
         from tensorboard.compat.proto import event_pb2
         from tensorboard.summary.writer.record_writer import RecordWriter
 
@@ -84,8 +87,7 @@ class TensorBoard:
         self._records = RecordWriter(self._file)
         self._add(file_version="brain.Event:2")
         start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
-        # TensorBoard drops what it has of this step and on
-        self._add(session_log=start, step=start_step + 1 if start_step else 0)
+        self._add(session_log=start, step=last_step)  # drops what was of it and on
 
     def write(self, row: Mapping[str, Any]) -> None:
         from tensorboard.compat.proto.summary_pb2 import Summary
@@ -93,9 +95,9 @@ class TensorBoard:
         from tensorboard.plugins.text.summary_v2 import text_pb
 
         summary = Summary()
-        for tag, number in _scalars(row).items():
+        for tag, number in scalars(row).items():
             summary.MergeFrom(scalar_pb(tag, number))
-        for tag, text in _texts(row).items():
+        for tag, text in texts(row).items():
             indented = "".join(f"    {line}\n" for line in text.split("\n"))
             summary.MergeFrom(text_pb(tag, indented))  # Markdown, shown as it is
         self._add(summary=summary, step=row["step"])
@@ -122,11 +124,12 @@ class WandB:
     """A run of Weights & Biases, kept in WORKDIR/wandb; WANDB_MODE=offline and its
     other variables hold.
 
-    It never takes a step twice: what a resumed run repeats, which is the same to the
-    bit, it drops.
+    It takes a step once, when the next one begins: what a run does again after a kill,
+    which is the same to the bit, it leaves out.
     """
 
-    def __init__(self, workdir: Path, start_step: int):
+    def __init__(self, workdir: Path, last_step: int):
+        del last_step
         import wandb
 
         path = workdir / "wandb.json"
@@ -147,16 +150,15 @@ class WandB:
             said = " ".join(str(error).split())
             raise UserError(f"train.watch=wandb: {said}") from error
         directory.write_json(path, known)
-        print(f"wandb: {self._run.url or Path(self._run.dir).parent}", flush=True)
 
     def write(self, row: Mapping[str, Any]) -> None:
-        self._run.log(_scalars(row) | _texts(row), step=row["step"])
+        self._run.log(scalars(row) | texts(row), step=row["step"])
 
     def close(self) -> None:
         self._run.finish()
 
 
-def _history(workdir: Path, start_step: int) -> list[dict[str, Any]]:
+def _kept(workdir: Path, start_step: int) -> list[dict[str, Any]]:
     """The rows that a run going on from `start_step` keeps, in the order of steps."""
     rows = [row for name in _FILES for row in metrics.read(workdir / name)]
     return sorted(
@@ -164,7 +166,7 @@ def _history(workdir: Path, start_step: int) -> list[dict[str, Any]]:
     )
 
 
-def _scalars(row: Mapping[str, Any]) -> dict[str, float]:
+def scalars(row: Mapping[str, Any]) -> dict[str, float]:
     """{group/name: number} of a row; what is held out, and speed, in own groups."""
     scalars = {}
     for name, value in row.items():
@@ -177,7 +179,7 @@ def _scalars(row: Mapping[str, Any]) -> dict[str, float]:
     return scalars
 
 
-def _texts(row: Mapping[str, Any]) -> dict[str, str]:
+def texts(row: Mapping[str, Any]) -> dict[str, str]:
     """{samples/number: prompt and text} of a row of samples.jsonl."""
     samples = row["samples"] if "samples" in row else []
     return {

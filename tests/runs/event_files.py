@@ -60,9 +60,7 @@ def wandb(workdir: Path) -> Points:
                     (record.history.step.num, "/".join(i.nested_key) or i.key): i
                     for i in record.history.item
                 }
-    return {
-        key: item.value_json for key, item in points.items() if key[1][0] != "_"
-    }
+    return {key: item.value_json for key, item in points.items() if key[1][0] != "_"}
 
 
 def _records(data: bytes) -> Iterator[bytes]:

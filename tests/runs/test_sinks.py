@@ -45,9 +45,11 @@ def _new(workdir: Path) -> Path:
 def _shown_as_it_is(points: event_files.Points) -> event_files.Points:
     """Markdown shows what is indented letter by letter."""
     return {
-        key: "".join(f"    {line}\n" for line in value.split("\n"))
-        if isinstance(value, str)
-        else value
+        key: (
+            "".join(f"    {line}\n" for line in value.split("\n"))
+            if isinstance(value, str)
+            else value
+        )
         for key, value in points.items()
     }
 

@@ -16,17 +16,21 @@ AXES = {"steps": "Steps", "tokens": "Tokens", "flops": "FLOPs", "time": "Time"}
 def of(rows: Rows, flops_per_token: int) -> dict[str, np.ndarray]:
     """{axis: [n, 2] float64, step and how much by then}, of those that are known."""
     trained = [row for row in rows if "seconds" in row]
-    steps = [row["step"] for row in trained]
-    found = {"steps": (steps, steps), "time": (steps, elapsed(rows))}
-    counted = [(row["step"], row["tokens"]) for row in trained if "tokens" in row]
-    if counted:
-        at, tokens = zip(*counted)
-        found["tokens"] = at, tokens
-        found["flops"] = at, [flops_per_token * n for n in tokens]
-    return {
-        axis: np.asarray([(0, 0), *zip(*pair)], np.float64)
-        for axis, pair in found.items()
+    counted = [row for row in trained if "tokens" in row]
+    tokens = _from_zero(counted, [row["tokens"] for row in counted])
+    found = {
+        "steps": _from_zero(trained, [row["step"] for row in trained]),
+        "time": _from_zero(trained, elapsed(rows)),
     }
+    if counted:
+        found |= {"tokens": tokens, "flops": tokens * (1, flops_per_token)}
+    return found
+
+
+def _from_zero(rows: Rows, amounts: Sequence[float]) -> np.ndarray:
+    """[n, 2]: the steps of rows and an amount each, after (0, 0)."""
+    steps = [row["step"] for row in rows]
+    return np.asarray([(0, 0), *zip(steps, amounts)], np.float64)
 
 
 def elapsed(rows: Rows) -> list[float]:

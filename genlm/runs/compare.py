@@ -107,7 +107,7 @@ def page(folders: Sequence[Path], parameters: Count, flops: Count) -> str:
         settings=_settings(runs),
         warning=_warning(runs, same_tokens, same_text),
         groups=[_group(runs, axis) for axis in axes.AXES],
-        is_grouped=any(len(r.points(n)) > plots.GROUPS for r in runs for n in CURVES),
+        is_grouped=any(len(r.points(n)) > overlay.GROUPS for r in runs for n in CURVES),
     )
 
 
@@ -146,31 +146,27 @@ def _facts(runs: list[Run], same_tokens: bool, same_text: bool) -> list[Row]:
     ):
         curves = [run.points(name) for run in runs]
         if any(map(len, curves)):
-            lasts = [curve[-1:] for curve in curves]
-            bests = [
-                curve[curve[:, 1:].argmin(0)] if len(curve) else curve
-                for curve in curves
-            ]
-            rows.append(_scores(f"{title}, last", lasts, is_fair, with_step=False))
-            rows.append(_scores(f"{title}, best", bests, is_fair, with_step=True))
+            best = [c[c[:, 1].argmin()] if len(c) else None for c in curves]
+            last = [c[-1] if len(c) else None for c in curves]
+            rows.append(_scores(f"{title}, last", last, is_fair))
+            rows.append(_scores(f"{title}, best", best, is_fair))
+            steps = [_NONE if p is None else f"{p[0]:,.0f}" for p in best]
+            rows.append(Row("... at step", steps))
     return rows
 
 
-def _scores(
-    title: str, points: list[np.ndarray], is_fair: bool, with_step: bool
-) -> Row:
-    """A row of points [1, 2]; the lowest is marked where comparing them is fair."""
-    cells = [
-        (
-            f"{p[0, 1]:.4f}" + (f" at {p[0, 0]:,.0f}" if with_step else "")
-            if len(p)
-            else _NONE
-        )
-        for p in points
-    ]
-    lowest = min(float(p[0, 1]) for p in points if len(p))
-    best = [n for n, p in enumerate(points) if len(p) and p[0, 1] == lowest]
-    return Row(title, cells, tuple(best) if is_fair else ())
+def _scores(title: str, points: list[np.ndarray | None], is_fair: bool) -> Row:
+    """A row of points [2]; the lowest is marked where comparing them is fair."""
+    lowest = min(point[1] for point in points if point is not None)
+    return Row(
+        title,
+        [_NONE if point is None else f"{point[1]:.4f}" for point in points],
+        tuple(
+            n
+            for n, p in enumerate(points)
+            if is_fair and p is not None and p[1] == lowest
+        ),
+    )
 
 
 def _speed(run: Run) -> float | None:

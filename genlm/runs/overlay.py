@@ -6,13 +6,17 @@ ends.
 """
 
 import io
-from typing import Sequence
+import math
+from typing import Any, Sequence
 
 import numpy as np
 
 from genlm.runs import plots
 
+GROUPS = 80  # a longer curve is drawn as at most so many means
+_FIRST = 0.1  # of a run
 _GAP = 9.0  # between two numbers, in points
+_ROUNDS = 100  # of giving way; eight numbers are settled by then
 _ROOM = 0.06  # above the highest value that is shown
 
 
@@ -25,12 +29,14 @@ def draw(curves: Sequence[np.ndarray], salt: str) -> str:
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": salt, "font.size": 9}):
         figure = Figure(figsize=(5.2, 3.0))
         axes = figure.add_axes((0.1, 0.1, 0.86, 0.87))
-        for name, curve in zip(plots.RUNS, curves):
-            if len(curve):
-                _curve(axes, curve, plots.COLOURS[name])
+        drawn = [_thinned(curve) for curve in curves]
+        for name, curve in zip(plots.RUNS, drawn):
+            (line,) = axes.plot(*curve.T, color=plots.COLOURS[name], linewidth=1.4)
+            if len(curve) <= plots.MARKED:
+                line.set(marker="o", markersize=2.5)
         axes.set_ylim(None, highest(curves))
         plots.style(axes)
-        _number_ends(axes, curves)
+        _number_ends(axes, drawn)
         text = io.StringIO()
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
     return plots.inline(text.getvalue())
@@ -38,37 +44,49 @@ def draw(curves: Sequence[np.ndarray], salt: str) -> str:
 
 def highest(curves: Sequence[np.ndarray]) -> float:
     """Where the frame ends."""
-    later = [c[c[:, 0] > plots.FIRST * c[-1, 0], 1] for c in curves if len(c)]
+    later = [c[c[:, 0] >= _FIRST * c[-1, 0], 1] for c in curves if len(c)]
     values = np.concatenate(later)
     return float(values.max() + _ROOM * (np.ptp(values) or 1.0))
 
 
-def _curve(axes, curve: np.ndarray, colour: str) -> None:
+def _thinned(curve: np.ndarray) -> np.ndarray:
     """Points [n, 2]; many of them as means of neighbours."""
-    marker = "o" if len(curve) <= plots.MARKED else None
-    if len(curve) > plots.GROUPS:
-        groups = np.array_split(curve, plots.GROUPS)
-        curve = np.asarray([group.mean(0) for group in groups])
-    axes.plot(*curve.T, color=colour, linewidth=1.4, marker=marker, markersize=2.5)
+    if len(curve) <= GROUPS:
+        return curve
+    width = math.ceil(len(curve) / GROUPS)  # all alike, or their noise would differ
+    groups = np.split(curve, range(width, len(curve), width))
+    return np.asarray([group.mean(0) for group in groups])
 
 
-def _number_ends(axes, curves: Sequence[np.ndarray]) -> None:
+def _number_ends(axes: Any, curves: Sequence[np.ndarray]) -> None:
     """Each run's number after its last point, moved up or down to be readable."""
-    ends = [(curve[-1], number) for number, curve in enumerate(curves, 1) if len(curve)]
-    to_points = 72 / axes.figure.dpi
-    places = axes.transData.transform([end for end, _ in ends])[:, 1] * to_points
-    lowest = -np.inf
-    for index in np.argsort(places, kind="stable"):
-        (x, y), number = ends[index]
-        lowest = max(places[index], lowest + _GAP)
+    runs = [index for index, curve in enumerate(curves) if len(curve)]
+    ends = np.stack([curves[index][-1] for index in runs])
+    places = axes.transData.transform(ends) * 72 / axes.figure.dpi
+    for index, end, place, height in zip(runs, ends, places, spread(places)):
         axes.annotate(
-            str(number),
-            (x, y),
-            (5, lowest - places[index]),
+            str(index + 1),
+            end,
+            (5, height - place[1]),
             textcoords="offset points",
-            color=plots.COLOURS[plots.RUNS[number - 1]],
+            color=plots.COLOURS[plots.RUNS[index]],
             fontsize=8,
             fontweight="bold",
             verticalalignment="center",
             annotation_clip=False,
         )
+
+
+def spread(places: np.ndarray) -> np.ndarray:
+    """Heights [n] for numbers at places [n, 2]: where two would cover each other, both
+    give way."""
+    heights = places[:, 1].copy()
+    order = np.argsort(heights, kind="stable")
+    pairs = [(low, high) for n, low in enumerate(order) for high in order[n + 1 :]]
+    near = [p for p in pairs if abs(np.subtract(*places[list(p), 0])) < _GAP]
+    for _ in range(_ROUNDS):
+        for low, high in near:
+            lacking = max(0.0, _GAP - (heights[high] - heights[low]))
+            heights[low] -= lacking / 2
+            heights[high] += lacking / 2
+    return heights

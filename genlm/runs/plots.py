@@ -26,8 +26,8 @@ _VALID = "valid_"  # what a held-out value's name begins with
 _FROM_ZERO = ("learning_rate", *SPEED)
 _LOG = ("gradient_norm",)
 _FALLING = ("bits_per_byte", "loss")  # framed by what they are after the first steps
-FIRST = 0.05  # of all steps
-GROUPS = 240  # a longer curve is drawn as so many means, in a band of extremes
+_FIRST = 0.05  # of all steps
+_GROUPS = 240  # a longer curve is drawn as so many means, in a band of extremes
 MARKED = 30  # points of a shorter one are marked
 RUNS = tuple(f"run{number}" for number in range(1, 9))  # of several on a page
 COLOURS = {  # stand-ins that matplotlib takes
@@ -100,7 +100,7 @@ def _chart(
         valid=float(valid[-1, 1]) if len(valid) else None,
         level=level,
         is_cut=top is not None and both[:, 1].max() > top,
-        is_grouped=max(len(train), len(valid)) > GROUPS,
+        is_grouped=max(len(train), len(valid)) > _GROUPS,
     )
 
 
@@ -112,7 +112,7 @@ def _limits(
     if name in _FROM_ZERO and largest > 0:
         return 0.0, 1.08 * largest
     if name in _FALLING and len(values) > MARKED:
-        later = values[values[:, 0] > FIRST * values[:, 0].max()][:, 1]
+        later = values[values[:, 0] > _FIRST * values[:, 0].max()][:, 1]
         seen = later if level is None else np.append(later, level)
         room = 0.06 * np.ptp(seen)
         return None, float(seen.max() + room)
@@ -150,8 +150,8 @@ def _curve(axes: Any, curve: np.ndarray, colour: str) -> None:
     """Draw points [n, 2]; many of them as means of groups, and a band around."""
     ink = COLOURS[colour]
     marker = "o" if len(curve) <= MARKED else None
-    if len(curve) > GROUPS:
-        groups = np.array_split(curve, GROUPS)
+    if len(curve) > _GROUPS:
+        groups = np.array_split(curve, _GROUPS)
         lowest, highest = ([f(g[:, 1]) for g in groups] for f in (np.min, np.max))
         curve = np.asarray([g.mean(0) for g in groups])
         axes.fill_between(

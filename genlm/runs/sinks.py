@@ -12,7 +12,7 @@ import json
 import os
 from pathlib import Path
 import time
-from typing import Any, Iterator, Mapping, Protocol
+from typing import Any, Callable, Iterator, Mapping, Protocol
 import uuid
 
 from genlm.errors import UserError
@@ -52,13 +52,14 @@ def opened(
     Raises:
       UserError: one cannot be opened (names it).
     """
+    kinds: dict[str, Callable[[Path, int], Sink]]
     kinds = {"tensorboard": TensorBoard, "wandb": WandB}
     kept = _kept(workdir, start_step)
     last = kept[-1]["step"] if kept else 0
     with contextlib.ExitStack() as stack:
         sinks = []
         for name in names:
-            sink: Sink = kinds[name](workdir, last)
+            sink = kinds[name](workdir, last)
             sinks.append(stack.enter_context(contextlib.closing(sink)))
             for row in kept:
                 if sink.is_new or row["step"] == last:

@@ -84,7 +84,7 @@ class TensorBoard:
         self._path = folder / f"events.out.tfevents.{before:010d}"
         with self._writing():
             folder.mkdir(exist_ok=True)
-            self._file = open(self._path, "wb")
+            self._file = open(self._path, "wb", buffering=0)
         self._records = RecordWriter(self._file)
         self._add(file_version="brain.Event:2")
         start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
@@ -110,7 +110,6 @@ class TensorBoard:
         event = self._event(wall_time=time.time(), **content)
         with self._writing():
             self._records.write(event.SerializeToString())
-            self._records.flush()
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:

@@ -67,6 +67,15 @@ def test_tensorboard_forgets_what_the_log_forgets(tmp_path):
     assert len(event_files.expected(run)) == 12 * 2 + 4 * 2
 
 
+def test_a_row_cut_in_the_middle_hides_no_other(tmp_path):
+    run = _new(tmp_path / "run")
+    _write(run, ("tensorboard",), 0, 7)
+    (events,) = (run / "tensorboard").iterdir()
+    events.write_bytes(events.read_bytes()[:-5])
+    _write(run, ("tensorboard",), 5, 9)
+    _check_tensorboard(run)
+
+
 def test_a_watcher_asked_for_later_gets_the_rows_before(tmp_path):
     run = _new(tmp_path / "run")
     _write(run, (), 0, 7)

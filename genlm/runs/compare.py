@@ -31,6 +31,7 @@ _NO_SETTINGS = (
     "source",
     "train.watch",
 )  # say where, not what
+_SPLIT_BY = ("document", "clean", "dedup", "valid_fraction")  # of data
 _UNITS = ((2 * 3600, 3600, "hours"), (120, 60, "minutes"), (0, 1, "seconds"))
 _NONE = "–"
 
@@ -223,9 +224,6 @@ def _splits(data: Stage) -> tuple[str, str]:
     size = [data.summary["valid"][name] for name in ("documents", "bytes")]
     text = [sorted(sha256 for _, sha256 in data.inputs), how, size]
     return lineage.digest(tokens), lineage.digest(text)
-
-
-_SPLIT_BY = ("document", "clean", "dedup", "valid_fraction")
 
 
 def _warning(runs: list[Run], same_tokens: bool, same_text: bool) -> str:

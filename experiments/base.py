@@ -66,6 +66,7 @@ def pretrain(size: str = "nano") -> ConfigDict:
                 "log_every": 10,
                 "probe_every": 0,
                 "profile_steps": (),
+                "watch": (),
             },
             "eval": {
                 "eval_every": 250,

@@ -111,6 +111,11 @@ def _score(workdir: Path, step: int) -> float:
     return math.inf if loss is None else loss
 
 
+def tokens(workdir: Path, step: int) -> int:
+    """How many tokens the run had trained on by `step`."""
+    return manifest(workdir, step)["content"]["tokens"]
+
+
 def restore(workdir: Path, step: int, abstract: dict[str, Any]) -> dict[str, Any]:
     """Items of a step ('params', 'state'), in the shapes and shardings of `abstract`.
 
@@ -168,7 +173,7 @@ class Checkpoints:
         root(workdir).mkdir(parents=True, exist_ok=True)
         self._checkpointer = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler())
         self._thread = ThreadPoolExecutor(1)
-        self._pending: tuple[int, float | None] | None = None
+        self._pending: tuple[int, float | None, int] | None = None
         self._writing: Future[tuple[int, Exception] | None] | None = None
         if jax.process_index() == 0:
             self._sweep(start_step)
@@ -192,9 +197,17 @@ class Checkpoints:
                     raise _as_user_error(root(self.workdir), error) from error
 
     def save(
-        self, step: int, items: dict[str, Any], valid_loss: float | None = None
+        self,
+        step: int,
+        items: dict[str, Any],
+        valid_loss: float | None = None,
+        tokens: int = 0,
     ) -> None:
-        """Begin to write `items`; they may be donated as soon as this returns."""
+        """Begin to write `items`; they may be donated as soon as this returns.
+
+        Args:
+          tokens: trained on so far.
+        """
         self.wait()
         path = root(self.workdir) / str(step)
         arguments = {k: ocp.args.StandardSave(v) for k, v in items.items()}
@@ -203,7 +216,7 @@ class Checkpoints:
             self._checkpointer.save(
                 path.resolve(), args=ocp.args.Composite(**arguments), force=True
             )
-            self._pending = (step, valid_loss)
+            self._pending = (step, valid_loss, tokens)
         except Exception as error:  # Orbax wraps what the disk says in several types
             self._note_failure(step, error)
 
@@ -221,7 +234,7 @@ class Checkpoints:
         try:
             self._checkpointer.wait_until_finished()
         except Exception as error:  # Orbax wraps what the disk says in several types
-            step, _ = self._pending
+            step = self._pending[0]
             self._pending = None
             self._note_failure(step, error)
         return self._pending is not None
@@ -264,7 +277,7 @@ class Checkpoints:
         self._drop_unfinished()
 
     def _commit(
-        self, step: int, valid_loss: float | None
+        self, step: int, valid_loss: float | None, tokens: int
     ) -> tuple[int, Exception] | None:
         """Make the step count; (step, why) where its files could not be written."""
         path = root(self.workdir) / str(step)
@@ -274,6 +287,7 @@ class Checkpoints:
             content = {
                 "step": step,
                 "valid_loss": valid_loss,
+                "tokens": tokens,
                 "processes": jax.process_count(),
                 "files": {
                     str(p.relative_to(path)): lineage.sha256(p)

@@ -3,8 +3,9 @@
   config.json     the resolved config                 model.json   the model's shape
   lineage.json    hashes of inputs and outputs        tokenizer/   as trained
   metrics.jsonl   what was measured, a line a time    samples.jsonl  what it wrote
-  events.jsonl    what went wrong and was lived through  health.jsonl  looks inside
-  checkpoints/    see runs.checkpoint
+  events.jsonl    what went wrong and was lived through
+  health.jsonl    looks inside, see train.health
+  checkpoints/    see runs.checkpoint    tensorboard/, wandb/   see runs.sinks
 A finished stage is skipped; an unfinished one goes on; a changed setting is an error.
 """
 

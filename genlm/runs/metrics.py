@@ -1,19 +1,26 @@
 """METRICS: one JSON object a line, in the order of the steps.
 
 A resumed run cuts the file back to its checkpoint's step, so that the file ends as an
-uninterrupted run's would, but for the fields named in TIMES.
+uninterrupted run's would, but for the fields named in TIMES. Each row that was written
+goes on to the sinks: see runs.sinks.
 """
 
 import contextlib
 import json
 import os
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Mapping, Protocol, Sequence
 
 from genlm.errors import UserError
 from genlm.runs import directory
 
 TIMES = ("seconds", "tokens_per_second", "memory_mb")
+
+
+class Sink(Protocol):
+    """Takes the rows too."""
+
+    def write(self, row: Mapping[str, Any]) -> None: ...
 
 
 class Log:
@@ -22,12 +29,17 @@ class Log:
     Args:
       start_step: rows of later steps go; None keeps all.
       patience: seconds to try again where the disk does not take a row.
+      sinks: get each row that was written.
     """
 
     def __init__(
-        self, path: Path, start_step: int | None = 0, patience: float = 0.0
+        self,
+        path: Path,
+        start_step: int | None = 0,
+        patience: float = 0.0,
+        sinks: Sequence[Sink] = (),
     ) -> None:
-        self._path, self._patience = path, patience
+        self._path, self._patience, self._sinks = path, patience, sinks
         kept = read(path)
         if start_step is not None:
             kept = [row for row in kept if row["step"] <= start_step and start_step]
@@ -35,7 +47,7 @@ class Log:
         self._file = open(path, "ab", buffering=0)
 
     def write(self, row: dict[str, Any]) -> None:
-        """Append a row.
+        """Append a row, and hand it on.
 
         Raises:
           UserError: the disk does not take it.
@@ -48,6 +60,8 @@ class Log:
                 rest = rest[self._file.write(rest) :]
 
         self._try(append)
+        for sink in self._sinks:
+            sink.write(row)
 
     def sync(self) -> None:
         """Make sure that what was written outlives a loss of power."""

@@ -24,7 +24,7 @@ from genlm.model.transformer import TransformerConfig
 from genlm.parallel import hosts
 from genlm.parallel import mesh as meshes
 from genlm.parallel import sharding, specs
-from genlm.runs import checkpoint, directory, lineage, metrics
+from genlm.runs import checkpoint, directory, lineage, metrics, sinks
 from genlm.stages import hooks, prepare, rerun
 from genlm.stages.prepare import Prepared
 from genlm.train import loop, losses
@@ -63,6 +63,7 @@ class TrainConfig:
     log_every: int
     probe_every: int  # steps between looks inside; see train.health; 0: never
     profile_steps: tuple[int, ...]  # (first, last) step to trace
+    watch: tuple[str, ...]  # who gets the rows of metrics and samples too: runs.sinks
 
     def __post_init__(self) -> None:
         for name in ("num_steps", "batch_size", "num_microbatches", "log_every"):
@@ -78,6 +79,7 @@ class TrainConfig:
         if not 1 <= first <= last:
             raise UserError("train.profile_steps is not a first and a last step")
         self._check_ramp()
+        sinks.require(self.watch)
 
     def _check_ramp(self) -> None:
         times = self.batch_size / self.ramp_from if self.ramp_from else 1
@@ -271,10 +273,10 @@ def _attempt(
     train, evaluation, saving = recipe.train, recipe.evaluation, recipe.saving
     guard, first = recipe.guard, start or 0
     state = _state(workdir, parts, mesh, recipe.seed, start)
-    log, samples, health = (
-        metrics.Log(workdir / f"{name}.jsonl", first, guard.disk_seconds)
-        for name in ("metrics", "samples", "health")
-    )
+
+    def open_log(name: str, watching: tuple[sinks.Sink, ...] = ()) -> metrics.Log:
+        path = workdir / f"{name}.jsonl"
+        return metrics.Log(path, first, guard.disk_seconds, watching)
 
     def note(step: int, event: str, why: str) -> None:
         journal.write({"step": step, "event": event, "why": why})
@@ -284,7 +286,7 @@ def _attempt(
     )
     write = hooks.make_writer(model, prepared.tokenizer, evaluation, recipe.seed)
     look = make_probe(model, parts.optimizer, train.vocab_chunk)
-    with checkpoint.Checkpoints(
+    with sinks.opened(train.watch, workdir, first) as watching, checkpoint.Checkpoints(
         workdir,
         start_step=first,
         keep_last=saving.keep_last,
@@ -293,6 +295,7 @@ def _attempt(
         patience=guard.disk_seconds,
         on_failure=lambda step, why: note(step, "save failed", why),
     ) as checkpoints:
+        log, samples = open_log("metrics", watching), open_log("samples", watching)
         rewinds_left = guard.max_rewinds - len(plan.left_out)
         batches_ = Ahead(
             _reader(prepared, recipe, plan).since,
@@ -319,8 +322,9 @@ def _attempt(
                 loop.Hook(evaluation.eval_every, validate, log),
                 loop.Hook(evaluation.sample_every, write, samples),
             ),
-            probe=loop.Probe(train.probe_every, look, health),
+            probe=loop.Probe(train.probe_every, look, open_log("health")),
             bytes_per_token=prepared.split("train")[0].bytes_per_token(),
+            tokens=0 if start is None else checkpoint.tokens(workdir, start),
         )
 
 

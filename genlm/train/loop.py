@@ -10,6 +10,7 @@ away to prove it.
 
 import contextlib
 import dataclasses
+import functools
 import math
 import signal
 import time
@@ -98,6 +99,7 @@ def train(
     probe: Probe | None = None,
     frozen: Any = None,
     bytes_per_token: float = math.nan,
+    tokens: int = 0,
 ) -> None:
     """Train from state.step to config.num_steps; the result is the last checkpoint.
 
@@ -106,6 +108,7 @@ def train(
       batches: device batches, the first one that of state.step.
       journal: gets a row for each thing that went wrong and was lived through.
       bytes_per_token: turns nats a token into bits a byte.
+      tokens: trained on before state.step.
 
     Raises:
       UserError: a loss or gradient is not finite (names the step), a batch has no
@@ -122,6 +125,7 @@ def train(
         log_every=config.log_every,
         num_steps=config.num_steps,
         bytes_per_token=bytes_per_token,
+        tokens=tokens,
         confirm=checkpoints.confirm,
     )
     logs = [log, *(hook.log for hook in hooks)]
@@ -163,10 +167,17 @@ def train(
                 with paused():
                     for each in logs:
                         each.sync()
-                    checkpoints.save(step, split(state), scores.get("valid_loss"))
+                    save = functools.partial(
+                        checkpoints.save,
+                        step,
+                        split(state),
+                        scores.get("valid_loss"),
+                        readings.tokens,
+                    )
+                    save()
                     while is_done and not checkpoints.written():
                         time.sleep(1.0)
-                        checkpoints.save(step, split(state), scores.get("valid_loss"))
+                        save()
             if is_done:
                 break
         if step > first:

@@ -29,6 +29,7 @@ class Readings:
     Args:
       log_every: steps between rows.
       rewinds_left: how many spikes may still end in a Rewind.
+      tokens: trained on before; the attribute counts on.
       confirm: told each step whose parameters have proven finite.
     """
 
@@ -44,6 +45,7 @@ class Readings:
         log_every: int,
         num_steps: int,
         bytes_per_token: float,
+        tokens: int,
         confirm: Callable[[int], None],
     ):
         self._log, self._journal = log, journal
@@ -52,7 +54,8 @@ class Readings:
         self._bytes_per_token, self._confirm = bytes_per_token, confirm
         self._pending: tuple[int, Any] | None = None
         self._begun = self._since = time.monotonic()
-        self._tokens = 0.0
+        self.tokens = tokens
+        self._recent = 0.0  # tokens since then
         self._nonfinite = 0  # steps in a row
         self._is_first = True
 
@@ -76,11 +79,12 @@ class Readings:
             return
         self._check_spike(step, values)
         self._confirm(step - 1)
-        self._tokens += values["weight"]
+        self._recent += values["weight"]
+        self.tokens += round(values["weight"])
         if step % self._log_every == 0 or step == self._num_steps:
             self._write(step, values)
         elif self._is_first:  # compiling it says nothing of the others' speed
-            self._since, self._tokens = time.monotonic(), 0.0
+            self._since, self._recent = time.monotonic(), 0.0
         self._is_first = False
 
     @contextlib.contextmanager
@@ -124,13 +128,14 @@ class Readings:
 
     def _write(self, step: int, values: dict[str, float]) -> None:
         now = time.monotonic()
-        rate = self._tokens / max(now - self._since, 1e-9)
-        self._since, self._tokens = now, 0.0
+        rate = self._recent / max(now - self._since, 1e-9)
+        self._since, self._recent = now, 0.0
         row = {
             "step": step,
             "loss": values["loss"],
             "bits_per_byte": values["loss"] / math.log(2) / self._bytes_per_token,
             **{k: v for k, v in values.items() if k not in _APART},
+            "tokens": self.tokens,
             "seconds": round(now - self._begun, 3),
             "tokens_per_second": round(rate, 1),
             "memory_mb": memory_mb(),

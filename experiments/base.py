@@ -82,6 +82,7 @@ def pretrain(size: str = "nano") -> ConfigDict:
                 "keep_last": 2,
                 "keep_best": True,
                 "keep_every": 0,
+                "copy_to": "",
             },
             "guard": {
                 "spike": 10.0,

@@ -150,7 +150,7 @@ class Checkpoints:
 
     A save that fails (a full disk) is owed: the loop saves again, a later step, until
     `patience` seconds have passed since the first failure in a row. `on_failure` is
-    told each.
+    told each; `on_commit`, in the thread that writes, each step that counts.
     """
 
     def __init__(
@@ -163,11 +163,13 @@ class Checkpoints:
         keep_every: int = 0,
         patience: float = 0.0,
         on_failure: Callable[[int, str], None] = lambda step, why: None,
+        on_commit: Callable[[int], None] = lambda step: None,
     ):
         self.workdir = workdir
         self._keep_last, self._keep_best = keep_last, keep_best
         self._keep_every = keep_every
         self._patience, self._on_failure = patience, on_failure
+        self._on_commit = on_commit
         self._failing_since: float | None = None
         self._again_at = math.inf  # when to save again after a failure
         root(workdir).mkdir(parents=True, exist_ok=True)
@@ -304,6 +306,7 @@ class Checkpoints:
             return step, error
         if process == 0:
             self._collect()
+        self._on_commit(step)
         return None
 
     def _collect(self) -> None:

@@ -24,7 +24,7 @@ from genlm.model.transformer import TransformerConfig
 from genlm.parallel import hosts
 from genlm.parallel import mesh as meshes
 from genlm.parallel import sharding, specs
-from genlm.runs import checkpoint, directory, lineage, metrics, sinks
+from genlm.runs import checkpoint, directory, lineage, metrics, remote, sinks
 from genlm.stages import hooks, prepare, rerun
 from genlm.stages.prepare import Prepared
 from genlm.train import loop, losses
@@ -100,6 +100,7 @@ class CheckpointConfig:
     keep_last: int
     keep_best: bool
     keep_every: int  # steps; one at each stays for good; 0: none
+    copy_to: str  # a remote folder that gets a copy of each; '' for none
 
     def __post_init__(self) -> None:
         if self.save_every < 1 or self.keep_last < 1:
@@ -158,6 +159,9 @@ def run(config: ConfigDict, workdir: Path) -> None:
         prepare.run(config, workdir / "data")
     prepared = Prepared(Path(config.data.prepared or workdir / "data"))
     directory.create(workdir)
+    if recipe.saving.copy_to:
+        remote.require(recipe.saving.copy_to)
+        remote.pull(workdir, recipe.saving.copy_to)
     finished = rerun.is_finished(config, workdir, prepared.inputs)
     start = checkpoint.newest(workdir)
     if start is None and checkpoint.steps(workdir):
@@ -183,6 +187,8 @@ def run(config: ConfigDict, workdir: Path) -> None:
     with jax.set_mesh(mesh):
         _train(workdir, prepared, model, recipe, mesh, start)
     lineage.write(workdir, prepared.inputs, _outputs(workdir))
+    if recipe.saving.copy_to:
+        remote.push_small(workdir, recipe.saving.copy_to)
 
 
 def _train(
@@ -281,6 +287,13 @@ def _attempt(
     def note(step: int, event: str, why: str) -> None:
         journal.write({"step": step, "event": event, "why": why})
 
+    def copy(step: int) -> None:
+        if saving.copy_to:
+            try:
+                remote.push(workdir, step, saving.copy_to)
+            except UserError as error:  # the run itself is whole
+                note(step, "copy failed", str(error))
+
     validate = hooks.make_validation(
         prepared, model, evaluation.batch_size, mesh, train.vocab_chunk
     )
@@ -294,6 +307,7 @@ def _attempt(
         keep_every=saving.keep_every,
         patience=guard.disk_seconds,
         on_failure=lambda step, why: note(step, "save failed", why),
+        on_commit=copy,
     ) as checkpoints:
         log, samples = open_log("metrics", watching), open_log("samples", watching)
         rewinds_left = guard.max_rewinds - len(plan.left_out)

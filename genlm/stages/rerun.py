@@ -126,7 +126,7 @@ def save_config(config: ConfigDict, workdir: Path) -> None:
 
 def _may_change(key: str) -> bool:
     return (
-        key.endswith(("num_steps", "_every", "train.watch"))
+        key.endswith(("num_steps", "_every", "train.watch", "copy_to"))
         or key.startswith(("parallel.", "guard."))
         or key in _INPUTS
     )

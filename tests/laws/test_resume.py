@@ -113,7 +113,7 @@ def _timeless(path: Path) -> list[dict]:
     return [{k: v for k, v in r.items() if k not in metrics.TIMES} for r in rows]
 
 
-def _arrays(workdir: Path) -> list[np.ndarray]:
+def arrays(workdir: Path) -> list[np.ndarray]:
     """Parameters, optimizer state, key and step of the last checkpoint."""
     step = checkpoint.newest(workdir)
     items = {name: ocp.args.StandardRestore() for name in ("params", "state")}
@@ -152,7 +152,7 @@ def _check_kills(
     _finish(command, poison)
     assert "as it was written" in genlm("verify", killed).stdout
 
-    for a, b in zip(_arrays(straight), _arrays(killed), strict=True):
+    for a, b in zip(arrays(straight), arrays(killed), strict=True):
         np.testing.assert_array_equal(a, b)
     for file in ("metrics.jsonl", "samples.jsonl", "health.jsonl"):
         assert _timeless(straight / file) == _timeless(killed / file)
@@ -193,7 +193,7 @@ def test_a_life_killed_in_each_of_its_stages(tmp_path):
     assert not (killed / "evaluate/results.json").exists()
     genlm(*recipe, killed)
     assert "as it was written" in genlm("verify", killed).stdout
-    for a, b in zip(_arrays(straight / "pretrain"), _arrays(killed / "pretrain")):
+    for a, b in zip(arrays(straight / "pretrain"), arrays(killed / "pretrain")):
         np.testing.assert_array_equal(a, b)
     results = [
         (run / "evaluate/results.json").read_text() for run in (straight, killed)

@@ -1,0 +1,95 @@
+"""Copies of a run on another path: a folder, and an S3 server on loopback."""
+
+from pathlib import Path
+import shutil
+
+import numpy as np
+import pytest
+
+from genlm.runs import metrics
+from tests.command import genlm, mistake
+from tests.data_files import write_names
+from tests.laws.test_resume import arrays
+
+RECIPE = "experiments/pretrain_names.py:smoke"
+
+
+def _command(names: Path, workdir: Path, to: str, num_steps: int = 4) -> list:
+    settings = {
+        "data.paths": names,
+        "checkpoint.copy_to": to,
+        "checkpoint.keep_last": 1,
+        "checkpoint.keep_best": False,
+        "train.num_steps": num_steps,
+        "optimizer.schedule": "constant",  # the others depend on num_steps
+    }
+    overrides = [f"--config.{key}={value}" for key, value in settings.items()]
+    return ["run", RECIPE, "--workdir", workdir, *overrides]
+
+
+def _goes_on_elsewhere(tmp_path: Path, to: str) -> None:
+    """That a run begun here goes on, to the bit, where nothing of it is."""
+    names = write_names(tmp_path / "names.txt")
+    genlm(*_command(names, tmp_path / "straight", "", 8))
+    genlm(*_command(names, tmp_path / "first", to))
+    shutil.rmtree(tmp_path / "first")
+    said = genlm(*_command(names, tmp_path / "second", to, 8)).stdout
+    assert "from step 4" in said
+    for a, b in zip(*(arrays(tmp_path / run) for run in ("straight", "second"))):
+        np.testing.assert_array_equal(a, b)
+    for name in ("metrics.jsonl", "samples.jsonl"):
+        a, b = (
+            [
+                {k: v for k, v in row.items() if k not in metrics.TIMES}
+                for row in metrics.read(tmp_path / run / name)
+            ]
+            for run in ("straight", "second")
+        )
+        assert a == b
+    assert "finished" in genlm(*_command(names, tmp_path / "third", to, 8)).stdout
+    assert "as it was written" in genlm("verify", tmp_path / "third").stdout
+
+
+def test_a_folder(tmp_path: Path):
+    _goes_on_elsewhere(tmp_path, str(tmp_path / "far" / "away"))
+    copies = tmp_path / "far" / "away" / "checkpoints"
+    assert sorted(p.name for p in copies.iterdir()) == ["8", "8.0.json"]
+
+
+def test_a_damaged_copy_is_not_taken(tmp_path: Path):
+    names, to = write_names(tmp_path / "names.txt"), tmp_path / "copy"
+    genlm(*_command(names, tmp_path / "first", str(to)))
+    shutil.copytree(to / "checkpoints" / "4", to / "checkpoints" / "9")
+    shutil.copy(to / "checkpoints" / "4.0.json", to / "checkpoints" / "9.0.json")
+    next(p for p in (to / "checkpoints" / "9").rglob("*") if p.is_file()).unlink()
+    said = genlm(*_command(names, tmp_path / "second", str(to), 5)).stdout
+    assert "from step 4" in said
+
+
+def test_a_place_that_takes_no_copy_is_said_before_any_work(tmp_path: Path):
+    names = write_names(tmp_path / "names.txt")
+    line = mistake(*_command(names, tmp_path / "run", "nowhere://bucket/run"))
+    assert "copy_to=nowhere://bucket/run" in line
+
+
+@pytest.mark.slow
+def test_s3(tmp_path: Path, monkeypatch):
+    moto_server = pytest.importorskip(
+        "moto.server", reason="pip install 'moto[server]'"
+    )
+    boto3 = pytest.importorskip("boto3")
+    server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        for name, value in {
+            "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+            "AWS_ACCESS_KEY_ID": "some",
+            "AWS_SECRET_ACCESS_KEY": "thing",
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }.items():
+            monkeypatch.setenv(name, value)
+        boto3.client("s3").create_bucket(Bucket="runs")
+        _goes_on_elsewhere(tmp_path, "s3://runs/names")
+    finally:
+        server.stop()

@@ -2,6 +2,12 @@
 
   genlm run experiments/scaling.py --workdir runs/scaling
 
+Sixteen runs, sizes 1 to 4 of the dial at half its width (heads of 32) by four budgets
+of bytes; each ends its own schedule, since a run cut off in a longer one's middle is
+no measure of its budget (arXiv:2203.15556). Then the stages `fit`, which foretells the
+run `largest` (size 5, with 2.9 times the compute of any before), the run itself, and
+`check`. docs/scaling.svg shows it.
+
 TODO
 """
 
@@ -9,41 +15,56 @@ from ml_collections import ConfigDict
 
 from experiments import base, dial
 
-SIZES = (1, 2, 3, 4)  # layers
-BUDGETS = (400_000, 800_000, 1_600_000, 3_200_000)  # tokens, here bytes
+SIZES = (1, 2, 3, 4)  # layers, each 32 wide
+BUDGETS = (400_000, 800_000, 1_600_000, 3_200_000)  # tokens; the text has 2.2 M
 LARGEST = (5, 4_800_000)
-_ROWS, _LENGTH = 4, 256
+_ROWS = 4  # of a step
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    """Prepare once, the ladder, the fit, then the largest run and the comparison."""
-    arg = base.argument(arg, "smoke")
+    """Prepare once, the ladder, its fit, then the largest run and the comparison."""
+    sizes, budgets, (size, budget) = SIZES, BUDGETS, LARGEST
     parent = base.pretrain("nano")
-    prepare = {k: parent[k].to_dict() for k in ("tokenizer", "data")}
+    head_dim, draws = 32, 200
+    if base.argument(arg, "smoke"):
+        base.smoke(parent)
+        sizes, budgets, (size, budget) = (1, 2, 3), (256, 512), (4, 768)
+        head_dim, draws = 4, 10
     ladder = {
-        f"n{size}_d{budget // 1000}k": _rung(size, budget, arg)
-        for size in SIZES
-        for budget in BUDGETS
+        f"n{n}_d{d}": _pretrain(parent, dial.shape(n, head_dim), d)
+        for n in sizes
+        for d in budgets
     }
-    largest = _rung(*LARGEST, arg)
+    largest = _pretrain(parent, dial.shape(size, head_dim), budget)
+    tokens = largest.train.num_steps * largest.train.batch_size * parent.data.row_length
+    target = {
+        "parameters": dial.num_parameters(largest.model.to_dict(), vocab_size=259),
+        "tokens": tokens,
+    }
+    seed = parent.seed
+    data = {k: parent[k].to_dict() for k in ("tokenizer", "data")}
+    fit = {"stage": "fit", "seed": seed, "runs": tuple(ladder), "target": target}
+    check = {"stage": "check", "seed": seed, "source": "fit", "runs": ("largest",)}
     return ConfigDict(
         {
-            "stages": ("prepare", *ladder, "largest"),
-            "prepare": {"stage": "prepare", "seed": 0, **prepare},
+            "stages": ("prepare", *ladder, "fit", "largest", "check"),
+            "prepare": {"stage": "prepare", "seed": seed, **data},
             **ladder,
+            "fit": {**fit, "draws": draws},
             "largest": largest,
+            "check": check,
         }
     )
 
 
-def _rung(size: int, budget: int, arg: str) -> ConfigDict:
-    """A pretrain stage whose schedule ends with its own budget."""
-    config = base.pretrain("nano")
-    config.model.update({**dial.shape(size, head_dim=32), "dtype": "bfloat16"})
-    num_steps = round(budget / _ROWS / _LENGTH)
+def _pretrain(parent: ConfigDict, shape: dict[str, int], tokens: int) -> ConfigDict:
+    """A run of `tokens`, whose schedule ends with them."""
+    config = parent.copy_and_resolve_references()
+    num_steps = round(tokens / _ROWS / parent.data.row_length)
+    config.model.update({**shape, "dtype": "bfloat16"})
     config.optimizer.update(
         {
-            "learning_rate": dial.learning_rate(config.model.model_dim),
+            "learning_rate": dial.learning_rate(shape["model_dim"]),
             "warmup_steps": num_steps // 10,
             "beta2": 0.98,
             "final_rate": 0.02,

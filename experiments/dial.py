@@ -8,8 +8,8 @@ The rule, and where each part of it is from:
              blocks and the unembedding
   batch      0.292 C^0.3271 tokens, C = 6 parameters tokens (arXiv:2401.02954), as rows
              to the nearest power of two, at most 64 of them at once
-  rate       0.5 / width: near what GPT-3 took at each width (arXiv:2005.14165), falling
-             as arXiv:2203.03466 has it for hidden weights under Adam
+  rate       0.03 / the root of the width: the fall is nanochat's; the height is what
+             went best at widths of 32 to 128 (docs/log.md)
   warm-up    a tenth of the steps, at most 100; ten validations, samples and saves a run
 """
 
@@ -43,7 +43,7 @@ def num_parameters(shape: dict[str, int], vocab_size: int) -> int:
 
 
 def learning_rate(width: int) -> float:
-    return 0.5 / width
+    return 0.03 / width**0.5
 
 
 def batch_rows(parameters: int, tokens: int, row_length: int) -> int:

@@ -2,7 +2,7 @@
 
   genlm run experiments/scaling.py --workdir runs/scaling
 
-Sixteen runs, sizes 1 to 4 of the dial at half its width (heads of 32) by four budgets
+Sixteen runs, sizes 1 to 4 of the dial at 24 of width a layer (heads of 24) by four budgets
 of bytes; each ends its own schedule, since a run cut off in a longer one's middle is
 no measure of its budget (arXiv:2203.15556). Then the stages `fit`, which foretells the
 run `largest` (size 5, with 2.9 times the compute of any before), the run itself, and
@@ -15,9 +15,9 @@ from ml_collections import ConfigDict
 
 from experiments import base, dial
 
-SIZES = (1, 2, 3, 4)  # layers, each 32 wide
-BUDGETS = (400_000, 800_000, 1_600_000, 3_200_000)  # tokens; the text has 2.2 M
-LARGEST = (5, 4_800_000)
+SIZES = (1, 2, 3, 4)  # layers, each 24 wide
+BUDGETS = (600_000, 1_000_000, 1_600_000, 2_400_000)  # tokens; the text has 2.2 M
+LARGEST = (5, 3_600_000)
 _ROWS = 4  # of a step
 
 
@@ -25,7 +25,7 @@ def get_config(arg: str = "") -> ConfigDict:
     """Prepare once, the ladder, its fit, then the largest run and the comparison."""
     sizes, budgets, (size, budget) = SIZES, BUDGETS, LARGEST
     parent = base.pretrain("nano")
-    head_dim, draws = 32, 200
+    head_dim, draws = 24, 200
     if base.argument(arg, "smoke"):
         base.smoke(parent)
         sizes, budgets, (size, budget) = (1, 2, 3), (256, 512), (4, 768)

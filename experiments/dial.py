@@ -23,6 +23,16 @@ from genlm.errors import UserError
 _LARGEST = 128  # layers
 
 
+def argument(arg: str, *known: str) -> tuple[str, int]:
+    """`arg` as base.argument has it and 0; or '' and the N of 'size=N'."""
+    if not arg.startswith("size="):
+        return base.argument(arg, *known, "size=N"), 0
+    number = arg.removeprefix("size=")
+    if not number.isdecimal() or not 1 <= int(number) <= _LARGEST:
+        raise UserError(f"{arg!r}: N is a number of layers from 1 to {_LARGEST}")
+    return "", int(number)
+
+
 def shape(num_layers: int, head_dim: int = 64) -> dict[str, int]:
     """The model's part of the rule; narrower heads make every size narrower."""
     width = head_dim * num_layers
@@ -52,16 +62,9 @@ def batch_rows(parameters: int, tokens: int, row_length: int) -> int:
     return 1 << max(round(math.log2(best)), 0)
 
 
-def turn(config: ConfigDict, arg: str) -> ConfigDict:
-    """`config` of one pretrain stage at the size that `arg`, 'size=N', names.
-
-    Raises:
-      UserError: N is no number of layers.
-    """
-    text = arg.removeprefix("size=")
-    if not text.isdecimal() or not 1 <= int(text) <= _LARGEST:
-        raise UserError(f"{arg!r}: N is a number of layers from 1 to {_LARGEST}")
-    model = shape(int(text))
+def turn(config: ConfigDict, num_layers: int) -> ConfigDict:
+    """`config` of one pretrain stage at size `num_layers`."""
+    model = shape(num_layers)
     parameters = num_parameters(model, config.tokenizer.vocab_size)
     tokens = 20 * parameters
     rows = batch_rows(parameters, tokens, config.data.row_length)

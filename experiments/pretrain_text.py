@@ -9,11 +9,14 @@ steps of 16 rows of 256 tokens, at about 4,300 tokens a second 16 minutes.
 
 from ml_collections import ConfigDict
 
-from experiments import base
+from experiments import base, dial
 
 
 def get_config(arg: str = "") -> ConfigDict:
     """A 4-layer model of subwords; the embedded corpus until data.paths is given."""
     config = base.pretrain("mini")
     config.tokenizer.kind = "bpe"
-    return base.smoke(config) if base.argument(arg, "smoke") else config
+    arg, size = dial.argument(arg, "smoke")
+    if size:
+        return dial.turn(config, size)
+    return base.smoke(config) if arg else config

@@ -53,6 +53,7 @@ def _section(config: ConfigDict, name: str, workdir: Path) -> ConfigDict:
         raise UserError(f"'stages' names {name!r}, and there is no such section")
     section = config[name].copy_and_resolve_references()
     earlier = config.stages[: config.stages.index(name)]
+
     def place(key: str, value: str) -> str:
         if value in earlier:
             return str(workdir / value)

@@ -133,7 +133,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
         return
     hosts.setup()
     mesh = meshes.make(recipe.mesh)
-    _check_division(recipe, mesh)
+    check_division(recipe, mesh)
     model = configs.to_dataclass(
         TransformerConfig,
         config.model,
@@ -145,7 +145,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     interop.save_model(workdir, model, prepared.tokenizer)
     with jax.set_mesh(mesh):
         _train(workdir, prepared, model, recipe, mesh, start)
-    lineage.write(workdir, prepared.inputs, _outputs(workdir))
+    lineage.write(workdir, prepared.inputs, outputs(workdir))
 
 
 def _train(
@@ -194,7 +194,7 @@ def _train(
         loop.train(
             state,
             train_step,
-            hooks.on_devices(_batches(prepared, recipe, first), mesh),
+            hooks.on_devices(read_batches(prepared, recipe, first), mesh),
             loop.LoopConfig(train.num_steps, train.log_every, saving.save_every),
             log=log,
             checkpoints=checkpoints,
@@ -231,7 +231,9 @@ def _state(
     return loop.join(checkpoint.restore(workdir, start, loop.split(abstract)))
 
 
-def _batches(prepared: Prepared, recipe: Recipe, first: int) -> Iterator[batches.Batch]:
+def read_batches(
+    prepared: Prepared, recipe: Recipe, first: int
+) -> Iterator[batches.Batch]:
     """This process's part of the batches of step `first` and on."""
     tokens, rows = prepared.split("train")
     return batches.TrainBatches(
@@ -245,7 +247,7 @@ def _batches(prepared: Prepared, recipe: Recipe, first: int) -> Iterator[batches
     ).since(first)
 
 
-def _outputs(workdir: Path) -> dict[str, str]:
+def outputs(workdir: Path) -> dict[str, str]:
     """Hashes of what the run made; checkpoints by their manifests."""
     last = checkpoint.steps(workdir)[-1]
     manifests = sorted(checkpoint.root(workdir).glob(f"{last}.*.json"))
@@ -254,7 +256,7 @@ def _outputs(workdir: Path) -> dict[str, str]:
     return lineage.of_outputs(workdir, names)
 
 
-def _check_division(recipe: Recipe, mesh: jax.sharding.Mesh) -> None:
+def check_division(recipe: Recipe, mesh: jax.sharding.Mesh) -> None:
     ways = mesh.shape["data"] * mesh.shape["fsdp"]
     train = recipe.train
     if train.batch_size % (train.num_microbatches * ways):

@@ -1,0 +1,179 @@
+"""TOGETHER: the seeds of one pretrain recipe, trained as one program (train.seeds).
+
+For tiny models, of which one leaves an accelerator idle. Before: sweep. After: a run
+directory a seed, as pretrain would have made it.
+"""
+
+import contextlib
+from pathlib import Path
+from typing import Any, Iterator
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+import numpy as np
+
+from genlm import config as configs
+from genlm.interop import run as interop
+from genlm.model import transformer
+from genlm.model.transformer import TransformerConfig
+from genlm.parallel import hosts
+from genlm.parallel import mesh as meshes
+from genlm.runs import checkpoint, directory, lineage
+from genlm.runs.metrics import Log
+from genlm.stages import hooks, pretrain, rerun
+from genlm.stages.prepare import Prepared
+from genlm.train import loop, losses
+from genlm.train import optimizer as optimizers
+from genlm.train import seeds as together
+from genlm.train import state as states
+from genlm.train import step as steps
+from genlm.train.state import TrainState
+
+
+def run(todo: dict[Path, ConfigDict]) -> dict[Path, str]:
+    """Train {folder: config}, which differ in their seed only, as far as unfinished.
+
+    They go on from the newest step that all of them have; a single one that is left is
+    not begun here. Several devices do not help: the first is used.
+
+    Returns why a run failed, by its folder.
+
+    Raises:
+      TooLarge: they do not fit together.
+      Stopped: a signal came; all were saved first.
+    """
+    prepared = Prepared(Path(next(iter(todo.values())).data.prepared))
+    todo = {
+        folder: config
+        for folder, config in todo.items()
+        if not rerun.is_finished(config, folder, prepared.inputs)
+    }
+    if len(todo) < 2:
+        return {}
+    hosts.setup()
+    mesh = meshes.make(meshes.MeshConfig(), jax.devices()[:1])
+    recipes = [pretrain.read(config) for config in todo.values()]
+    pretrain.check_division(recipes[0], mesh)
+    model = configs.to_dataclass(
+        TransformerConfig,
+        next(iter(todo.values())).model,
+        vocab_size=prepared.tokenizer.vocab_size,
+        max_length=prepared.summary["row_length"],
+    )
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(jax.set_mesh(mesh))
+        for folder in todo:
+            stack.enter_context(directory.held(folder))
+        runs = _train(stack, todo, recipes, model, prepared, mesh)
+    failures = {f: r.failure for f, r in zip(todo, runs) if r.failure}
+    for folder in todo.keys() - failures.keys():
+        lineage.write(folder, prepared.inputs, pretrain.outputs(folder))
+    return failures
+
+
+def _train(
+    stack: contextlib.ExitStack,
+    todo: dict[Path, ConfigDict],
+    recipes: list[pretrain.Recipe],
+    model: TransformerConfig,
+    prepared: Prepared,
+    mesh: jax.sharding.Mesh,
+) -> list[together.Run]:
+    """Put the parts together and hand them to the loop of several seeds."""
+    recipe, train = recipes[0], recipes[0].train
+    specs = transformer.param_specs(model)
+    optimizer = optimizers.make_optimizer(recipe.optimizing, train.num_steps, specs)
+    ema = train.ema_decay > 0
+
+    def make(seed: jax.Array) -> TrainState:
+        return states.make(specs, optimizer, seed, ema)
+
+    first = _common_step(list(todo))
+    batches = _batches(prepared, recipes, first)
+    seeds = jnp.asarray([r.seed for r in recipes], jnp.int32)
+    step_together = together.compile_step(
+        steps.make_train_step(
+            losses.make_next_token_loss(model, train.vocab_chunk, train.z_loss),
+            optimizer,
+            optimizers.make_schedule(recipe.optimizing, train.num_steps),
+            num_microbatches=train.num_microbatches,
+            ema_decay=train.ema_decay,
+        ),
+        make,
+        seeds,
+        next(_batches(prepared, recipes, first)),
+    )
+    print(f"{len(todo)} seeds together, from step {first}", flush=True)
+    if first:
+        like = loop.split(states.abstract(specs, optimizer, mesh, ema))
+        read = [checkpoint.restore(folder, first, like) for folder in todo]
+        state = together.stack([loop.join(items) for items in read])
+    else:
+        state = jax.jit(jax.vmap(make))(seeds)
+    validate = hooks.make_validation(
+        prepared, model, recipe.evaluation.batch_size, mesh, train.vocab_chunk
+    )
+    runs = []
+    for (folder, config), own in zip(todo.items(), recipes):
+        rerun.save_config(config, folder)
+        lineage.write(folder, prepared.inputs, {})
+        interop.save_model(folder, model, prepared.tokenizer)
+        write = hooks.make_writer(model, prepared.tokenizer, own.evaluation, own.seed)
+        runs.append(_open(stack, folder, own, first, validate, write))
+    together.train(
+        state,
+        step_together,
+        batches,
+        loop.LoopConfig(train.num_steps, train.log_every, recipe.saving.save_every),
+        runs,
+        prepared.split("train")[0].bytes_per_token(),
+    )
+    return runs
+
+
+def _common_step(folders: list[Path]) -> int:
+    """The newest step of which every run has a whole checkpoint, else 0."""
+    common = set.intersection(*(set(checkpoint.steps(f)) for f in folders))
+    for step in sorted(common, reverse=True):
+        if not any(checkpoint.faults(folder, step) for folder in folders):
+            return step
+    return 0
+
+
+def _batches(
+    prepared: Prepared, recipes: list[pretrain.Recipe], first: int
+) -> Iterator[Any]:
+    """The batches of step `first` and on, with a leading dim of seeds."""
+    readers = [pretrain.read_batches(prepared, recipe, first) for recipe in recipes]
+    for batches in zip(*readers):
+        yield jax.tree.map(lambda *xs: np.stack(xs), *batches)
+
+
+def _open(
+    stack: contextlib.ExitStack,
+    folder: Path,
+    recipe: pretrain.Recipe,
+    first: int,
+    validate: Any,
+    write: Any,
+) -> together.Run:
+    """The logs, hooks and checkpoints of one seed, closed when `stack` is."""
+    saving, evaluation = recipe.saving, recipe.evaluation
+    log = Log(folder / "metrics.jsonl", first)
+    samples = Log(folder / "samples.jsonl", first)
+    checkpoints = checkpoint.Checkpoints(
+        folder,
+        start_step=first,
+        keep_last=saving.keep_last,
+        keep_best=saving.keep_best,
+        keep_every=saving.keep_every,
+    )
+    return together.Run(
+        log,
+        (
+            loop.Hook(evaluation.eval_every, validate, log),
+            loop.Hook(evaluation.sample_every, write, samples),
+        ),
+        stack.enter_context(checkpoints),
+    )

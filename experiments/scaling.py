@@ -23,17 +23,15 @@ _ROWS = 2  # of a step; with 4, short runs end before attention has learnt to lo
 
 def get_config(arg: str = "") -> ConfigDict:
     """Prepare once, the ladder, its fit, then the largest run and the comparison."""
+    sizes, budgets, (size, budget), rows = SIZES, BUDGETS, LARGEST, _ROWS
+    head_dim, draws = 24, 200
     parent = base.pretrain("nano")
-    sizes, budgets, (size, budget), head_dim, draws = SIZES, BUDGETS, LARGEST, 24, 200
     if base.argument(arg, "smoke"):
         base.smoke(parent)
-        sizes, budgets, (size, budget), head_dim, draws = (
-            SIZES[:3],
-            [256, 512],
-            [4, 768],
-            4,
-            10,
-        )
+        sizes, budgets, (size, budget), rows = SIZES[:3], [512, 768], [4, 1024], 8
+        head_dim, draws = 4, 10
+        parent.data.valid_fraction = 0.01
+    parent.train.batch_size = rows
     ladder = {
         f"n{n}_d{d}": _pretrain(parent, dial.shape(n, head_dim), d)
         for n in sizes
@@ -64,7 +62,7 @@ def get_config(arg: str = "") -> ConfigDict:
 def _pretrain(parent: ConfigDict, shape: dict[str, int], tokens: int) -> ConfigDict:
     """A run of `tokens`, whose schedule ends with them."""
     config = parent.copy_and_resolve_references()
-    num_steps = round(tokens / _ROWS / parent.data.row_length)
+    num_steps = round(tokens / parent.train.batch_size / parent.data.row_length)
     config.model.update({**shape, "dtype": "bfloat16"})
     config.optimizer.update(
         {
@@ -74,7 +72,7 @@ def _pretrain(parent: ConfigDict, shape: dict[str, int], tokens: int) -> ConfigD
             "final_rate": 0.02,
         }
     )
-    config.train.update({"num_steps": num_steps, "batch_size": _ROWS})
+    config.train.num_steps = num_steps
     config.eval.update({"eval_every": num_steps, "sample_every": 0, "batch_size": 64})
     config.checkpoint.update({"save_every": num_steps, "keep_last": 1})
     config.data = ConfigDict({"prepared": "prepare"})

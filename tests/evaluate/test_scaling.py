@@ -29,9 +29,9 @@ def test_with_noise_the_truth_lies_in_the_intervals():
         law = scaling.fit(runs)
         laws, outcomes = scaling.bootstrap(law, runs, *TARGET, draws=40, seed=0)
         low, high = np.quantile(np.asarray(laws), [0.05, 0.95], axis=0)
-        inside.append((low < TRUE) & (TRUE < high))
+        inside += list((low < TRUE) & (TRUE < high))
         low, high = np.quantile(outcomes, [0.05, 0.95])
-        assert low < TRUE(*TARGET) < high
+        inside.append(low < TRUE(*TARGET) < high)
         assert law(*TARGET) == pytest.approx(TRUE(*TARGET), rel=0.01)
     assert np.mean(inside) > 0.6
 

@@ -15,29 +15,30 @@ from ml_collections import ConfigDict
 
 from experiments import base, dial
 
-SIZES = [1, 2, 3, 4]  # layers, each 24 wide
-BUDGETS = [500_000, 1_000_000, 2_000_000]  # tokens; the text has 2.2 M
-LARGEST = [5, 3_000_000]
+WIDTHS = [32, 48, 64, 96]  # of four layers, so of heads of a quarter
+BUDGETS = [1_000_000, 1_500_000, 2_200_000]  # tokens; the text has 2.2 M
+LARGEST = [128, 3_000_000]
+_LAYERS = 4
 _ROWS = 2  # of a step; with 4, short runs end before attention has learnt to look
 
 
 def get_config(arg: str = "") -> ConfigDict:
     """Prepare once, the ladder, its fit, then the largest run and the comparison."""
-    sizes, budgets, (size, budget), rows = SIZES, BUDGETS, LARGEST, _ROWS
-    head_dim, draws = 24, 200
+    widths, budgets, (width, budget), rows = WIDTHS, BUDGETS, LARGEST, _ROWS
+    draws = 200
     parent = base.pretrain("nano")
     if base.argument(arg, "smoke"):
         base.smoke(parent)
-        sizes, budgets, (size, budget), rows = SIZES[:3], [512, 768], [4, 1024], 8
-        head_dim, draws = 4, 10
+        widths, budgets, (width, budget), rows = WIDTHS[:3], [512, 768], [80, 1024], 8
+        draws = 10
         parent.data.valid_fraction = 0.01
     parent.train.batch_size = rows
     ladder = {
-        f"n{n}_d{d}": _pretrain(parent, dial.shape(n, head_dim), d)
-        for n in sizes
+        f"w{w}_d{d}": _pretrain(parent, dial.shape(_LAYERS, w // _LAYERS), d)
+        for w in widths
         for d in budgets
     }
-    largest = _pretrain(parent, dial.shape(size, head_dim), budget)
+    largest = _pretrain(parent, dial.shape(_LAYERS, width // _LAYERS), budget)
     tokens = largest.train.num_steps * largest.train.batch_size * parent.data.row_length
     target = {
         "parameters": dial.num_parameters(largest.model.to_dict(), vocab_size=259),

@@ -2,7 +2,7 @@
 
   genlm run experiments/scaling.py --workdir runs/scaling
 
-Sixteen runs, sizes 1 to 4 of the dial at 24 of width a layer (heads of 24) by four budgets
+Sixteen runs, sizes 1 to 4 of the dial at 24 of width a layer (HEADS) by four budgets
 of bytes; each ends its own schedule, since a run cut off in a longer one's middle is
 no measure of its budget (arXiv:2203.15556). Then the stages `fit`, which foretells the
 run `largest` (size 5, with 2.9 times the compute of any before), the run itself, and

@@ -14,8 +14,8 @@ import numpy as np
 from scipy import optimize
 
 MIN_RUNS = 6  # one more than the law has constants
-# Residuals count squared up to here, and by their size beyond. The paper has 1e-3, which
-# counts all of a small ladder's by their size, and makes its intervals too narrow.
+# Residuals count squared up to here, and by their size beyond. With the paper's 1e-3
+# nearly all of a small ladder's would count by their size.
 _DELTA = 0.01
 _EXPONENTS = (0.01, 3.0)
 _MOST = 100  # steps: losses that follow no law would take thousands

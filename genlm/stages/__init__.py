@@ -3,8 +3,8 @@
 A config with `stage` is one stage, run in the workdir. A config with `stages` is a
 life: each named section is a stage config, run in order in workdir/<name>; where such
 a section's `data.prepared`, `source` or `runs` names an earlier stage, it means that
-stage's directory. A stage module has READS (what must stand in its config), read(config), which
-checks every value, and run(config, workdir).
+stage's directory. A stage module has READS (what must stand in its config),
+read(config), which checks every value, and run(config, workdir).
 """
 
 import importlib

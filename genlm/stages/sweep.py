@@ -114,7 +114,7 @@ def run(
 
 
 def _train_together(several: list[Point], workdir: Path) -> dict[Path, str]:
-    """Failures by folder; where memory is short, none: each is then trained by itself."""
+    """Failures by folder; none where memory is short, as each is trained by itself."""
     try:
         return together.run({workdir / p.name: p.config for p in several})
     except TooLarge as error:

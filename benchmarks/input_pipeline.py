@@ -13,7 +13,9 @@ from benchmarks.pairs import Worker
 from benchmarks.shapes import SHAPES, Shape
 from benchmarks.table import Row
 from genlm.data import rows, shards
+from genlm.data.ahead import Ahead
 from genlm.data.batches import TrainBatches
+from genlm.data.plan import Plan
 
 READ_AHEAD = 16  # batches that threads may have made before the clock starts
 DTYPE = "bfloat16"
@@ -61,9 +63,9 @@ def prepared(folder: Path, text: str, document: str, row_length: int) -> Path:
 def reader(split: Path, shape: Shape) -> Callable[[], float]:
     """A function that reads for a while: tokens a second."""
     data = TrainBatches(
-        shards.Tokens(split), rows.load(split), batch_size=shape.batch, seed=0, pad=0
+        shards.Tokens(split), rows.load(split), Plan(shape.batch), seed=0, pad=0
     )
-    batches = data.since(0)
+    batches = Ahead(data.since, 0, 0.0, lambda step: None)
 
     def read() -> float:
         for _ in itertools.islice(batches, READ_AHEAD):

@@ -5,6 +5,8 @@ import math
 
 import numpy as np
 
+from genlm.model import costs
+
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
@@ -34,14 +36,12 @@ class Shape:
 
     @property
     def flops(self) -> int:
-        """Model operations a step: 6 x parameters in products, and causal attention.
-
-        A query sees (T + 1) / 2 keys on average, in two products of D each; the
-        backward pass counts twice.
-        """
+        """Model operations a step."""
         parameters = self.layers * 12 * self.width**2 + self.vocab * self.width
-        attention = 6 * self.layers * self.width * (self.length + 1)
-        return self.tokens * (6 * parameters + attention)
+        head_dim = self.width // self.heads
+        return self.tokens * costs.flops_per_token(
+            parameters, self.layers, self.heads, head_dim, self.length
+        )
 
     def random_tokens(self) -> np.ndarray:
         """tokens [B, T + 1], inputs and targets; the same in every process."""

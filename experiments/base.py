@@ -33,6 +33,7 @@ def pretrain(size: str = "nano") -> ConfigDict:
                 "rope_theta": 10_000.0,
                 "norm_eps": 1e-5,
                 "dtype": "float32",
+                "mup_base_width": 0,
                 "scan_layers": False,
                 "remat": "none",
             },
@@ -60,7 +61,12 @@ def pretrain(size: str = "nano") -> ConfigDict:
                 "vocab_chunk": 0,
                 "z_loss": 0.0,
                 "ema_decay": 0.0,
+                "ramp_from": 0,
+                "ramp_steps": 0,
                 "log_every": 10,
+                "probe_every": 0,
+                "profile_steps": (),
+                "watch": (),
             },
             "eval": {
                 "eval_every": 250,
@@ -77,6 +83,14 @@ def pretrain(size: str = "nano") -> ConfigDict:
                 "keep_best": True,
                 "keep_every": 0,
             },
+            "guard": {
+                "spike": 10.0,
+                "max_rewinds": 0,
+                "rewind_skips": 8,
+                "max_nonfinite": 0,
+                "stall_seconds": 600.0,
+                "disk_seconds": 60.0,
+            },
         }
     )
 
@@ -89,6 +103,7 @@ def smoke(config: ConfigDict) -> ConfigDict:
     config.train.update({"num_steps": 2, "batch_size": 8, "log_every": 1})
     config.eval.update({"batch_size": 64, "max_tokens": 8})
     config.checkpoint.save_every = 1
+    config.guard.disk_seconds = 0.0
     return config
 
 

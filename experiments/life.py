@@ -29,7 +29,8 @@ def get_config(arg: str = "") -> ConfigDict:
     pretrain.train.update({"num_steps": 3000, "batch_size": 4})
     pretrain.eval.update({"eval_every": 1000, "sample_every": 500, "prompts": PROMPTS})
     pretrain.checkpoint.save_every = 500
-    if base.argument(arg, "smoke"):
+    is_smoke = bool(base.argument(arg, "smoke"))
+    if is_smoke:
         base.smoke(pretrain)
     prepare = ConfigDict(
         {
@@ -45,7 +46,7 @@ def get_config(arg: str = "") -> ConfigDict:
             "seed": pretrain.seed,
             "source": "pretrain",
             "checkpoint": "last",  # the best was picked by the text it is scored on
-            "order": 5,
+            "order": 2 if is_smoke else 5,
             "data": {"prepared": "prepare"},
             "eval": pretrain.eval.to_dict(),
         }

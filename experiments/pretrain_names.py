@@ -1,8 +1,9 @@
 """Pre-train on names, one a line: the smallest real run.
 
   genlm run experiments/pretrain_names.py --workdir runs/names \
-      --config.data.paths=names.txt
+      --config.data.paths=public:names
 
+That downloads 32,033 names once; names.txt in its place would be a file of yours.
 Hardware and time: two CPU cores, 1.5 minutes (1,000 steps of 32 rows of 64 bytes).
 Result, measured once on the 5,163 first names of the PyPI package `names` (US Census
 1990): 2.24 nats a byte held out, 1.35 in training; it writes «margit», «candie».

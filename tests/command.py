@@ -15,7 +15,7 @@ import resource, runpy
 resource.setrlimit(resource.RLIMIT_FSIZE, ({0}, {0}))
 runpy.run_module("genlm.cli", run_name="__main__")
 """
-_PROGRESS = re.compile(r"\w+: [\d,]+( of [\d,]+)?, .*/s( .*)?")
+_PROGRESS = re.compile(r"\w+( \S+)?: [\d,]+( of [\d,]+)?, .*/s( .*)?")
 
 
 def environment(**changes: str) -> dict[str, str]:

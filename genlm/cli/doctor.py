@@ -15,6 +15,8 @@ CORE = (
 ).split()
 EXTRAS = {
     "report": ("matplotlib", "jinja2"),
+    "tensorboard": ("tensorboard",),
+    "wandb": ("wandb",),
     "test": ("pytest", "hypothesis", "nbclient"),
     "bench": ("torch", "transformers"),
     "tpu": ("libtpu",),

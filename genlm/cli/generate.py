@@ -35,11 +35,12 @@ def main(arguments: argparse.Namespace) -> int:
     from genlm.inference.sampling import SamplingConfig
     from genlm.interop.run import open_run
     from genlm.parallel import hosts
+    from genlm.tokenizer.base import prompt_ids
 
     sampling = SamplingConfig(arguments.temperature, arguments.top_k, arguments.top_p)
     hosts.setup()
     params, config, tokenizer, _ = open_run(arguments.source, arguments.checkpoint)
-    ids = [[tokenizer.special.bos, *tokenizer.encode(p.encode())] for p in prompts]
+    ids = [prompt_ids(tokenizer, prompt) for prompt in prompts]
     decode.require_memory(config, ids, arguments.max_tokens)
     answers = decode.generate(
         params,

@@ -1,10 +1,13 @@
-"""`genlm report`: a run as one HTML page."""
+"""`genlm report`: a run as one HTML page, or several beside each other."""
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from genlm.errors import UserError
+
+if TYPE_CHECKING:
+    from genlm.model.transformer import TransformerConfig
 
 EXAMPLE = "genlm report runs/life"
 
@@ -18,20 +21,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a stage's run, or a life of several; finished or not",
     )
     parser.add_argument(
-        "--out", type=Path, help="the file to write, of a single DIR (DIR/report.html)"
+        "--compare", action="store_true", help="one page of all DIRs, not one of each"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="the file to write (DIR/report.html, or compare.html with --compare)",
     )
 
 
 def main(arguments: argparse.Namespace) -> int:
-    if arguments.out and len(arguments.directories) > 1:
-        raise UserError("--out names one file, so it takes a single DIR")
+    folders, out = arguments.directories, arguments.out
+    if arguments.compare:
+        from genlm.runs import compare
+
+        out = out or Path("compare.html")
+        compare.write(folders, out, _num_parameters, _flops_per_token)
+        print(out)
+        return 0
+    if out and len(folders) > 1:
+        raise UserError("--out names one file: it takes a single DIR, or --compare")
 
     from genlm.runs import report
 
-    for folder in arguments.directories:
-        out = arguments.out or folder / "report.html"
-        report.write(folder, out, _num_parameters)
-        print(out)
+    for folder in folders:
+        page = out or folder / "report.html"
+        report.write(folder, page, _num_parameters)
+        print(page)
     return 0
 
 
@@ -40,10 +56,29 @@ def _num_parameters(shape: dict[str, Any]) -> int:
     from genlm.model import transformer
     from genlm.parallel import specs
 
+    return specs.count(transformer.param_specs(_config(shape)))
+
+
+def _flops_per_token(shape: dict[str, Any]) -> int:
+    """Operations to train a model on a token, from its model.json."""
+    from genlm.model import costs, transformer
+
+    config = _config(shape)
+    return costs.flops_per_token(
+        costs.in_products(transformer.param_specs(config)),
+        config.num_layers,
+        config.num_heads,
+        config.head_dim,
+        config.max_length,
+    )
+
+
+def _config(shape: dict[str, Any]) -> "TransformerConfig":
+    from genlm.model.transformer import TransformerConfig
+
     try:
-        config = transformer.TransformerConfig(**shape)
+        return TransformerConfig(**shape)
     except TypeError as error:
         raise UserError(
             f"model.json is of another version of genlm: {error}"
         ) from error
-    return specs.count(transformer.param_specs(config))

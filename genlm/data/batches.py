@@ -1,7 +1,7 @@
-"""BATCHES: a pure function of (seed, step).
+"""BATCHES: a pure function of (seed, step) and the plan.
 
-Before: rows. After: transformer.apply and the losses. A batch is a dict of arrays
-[B, T]:
+Before: rows and the plan. After: transformer.apply and the losses. A batch is a dict of
+arrays [B, T]:
   tokens     int32   inputs; PAD where a row has nothing
   targets    int32   the token after each input
   weights    float32 1 where the target is to be learnt, 0 at PAD and between documents
@@ -10,10 +10,12 @@ Before: rows. After: transformer.apply and the losses. A batch is a dict of arra
 The position in the data is the step and nothing else: no reader has a state to save.
 """
 
+import itertools
 from typing import Iterator
 
 import numpy as np
 
+from genlm.data.plan import Plan
 from genlm.data.rows import Rows
 from genlm.data.shards import Tokens
 
@@ -65,15 +67,15 @@ def _read(tokens: Tokens, shard: np.ndarray, offset: np.ndarray) -> np.ndarray:
 class TrainBatches:
     """Batches of shuffled rows, epoch after epoch, for one process of several.
 
-    A global batch is `batch_size` rows; process i of n reads the i-th n-th of them.
+    Of the rows that the plan gives a step, process i of n reads the i-th n-th.
     """
 
     def __init__(
         self,
         tokens: Tokens,
         rows: Rows,
+        plan: Plan,
         *,
-        batch_size: int,
         seed: int,
         pad: int,
         process: int = 0,
@@ -81,23 +83,21 @@ class TrainBatches:
     ):
         import grain  # loads jax
 
-        share = batch_size // num_processes
-        mine = slice(process * share, (process + 1) * share)
-        ids = grain.MapDataset.range(len(rows)).shuffle(seed=seed).repeat()
-        self._batches = ids.batch(batch_size, drop_remainder=True).map(
-            lambda row_ids: gather(tokens, rows, row_ids[mine], pad)
-        )
+        self._tokens, self._rows, self._pad = tokens, rows, pad
+        self._plan, self._process, self._num_processes = plan, process, num_processes
+        self._ids = grain.MapDataset.range(len(rows)).shuffle(seed=seed).repeat()
+
+    def since(self, step: int) -> Iterator[Batch]:
+        """The batches of `step`, `step` + 1, ...; data.ahead reads them ahead."""
+        return (self[n] for n in itertools.count(step))
 
     def __getitem__(self, step: int) -> Batch:
         """This process's part of the batch that step `step` trains on."""
-        return self._batches[step]
-
-    def since(self, step: int, *, num_threads: int = 2) -> Iterator[Batch]:
-        """The batches of `step`, `step` + 1, ..., read ahead by threads."""
-        import grain
-
-        options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=8)
-        return iter(self._batches[step:].to_iter_dataset(options))
+        whole = self._plan.rows(step)
+        share = len(whole) // self._num_processes
+        first = whole.start + self._process * share
+        ids = [self._ids[place] for place in range(first, first + share)]
+        return gather(self._tokens, self._rows, np.asarray(ids), self._pad)
 
 
 def valid_batches(

@@ -1,4 +1,4 @@
-"""SOURCES: files on disk, or the embedded corpus -> documents, in order.
+"""SOURCES: files on disk, URLs, or the embedded corpus -> documents, in order.
 
 Before: paths from a config. After: clean. A document is a sequence of text parts that
 can be read again and again; a file larger than PART_BYTES is one document of several
@@ -14,6 +14,7 @@ import os
 from pathlib import Path
 from typing import Any, Callable, Iterable, Iterator
 
+from genlm.data import download, public
 from genlm.errors import UserError
 
 EMBEDDED = "embedded:python"
@@ -33,22 +34,19 @@ def of_text(source: str, text: str) -> Document:
     return Document(source, lambda: iter((text,)))
 
 
-def resolve(paths: str) -> list[Path]:
-    """The files that comma-separated paths and globs name, in order, each once.
+def resolve(paths: str, report: download.Report = download.silent) -> list[Path]:
+    """The files that comma-separated paths, globs, URLs and public sets name, in order,
+    each once; what stands elsewhere is downloaded into the cache.
 
     Raises:
-      UserError: one that names nothing, a folder, or an empty file.
+      UserError: one that names nothing, a folder, or an empty file; or a download that
+        fails.
     """
     found: dict[Path, None] = {}
-    for pattern in filter(None, (p.strip() for p in paths.split(","))):
-        names = sorted(glob.glob(pattern, recursive=True))
-        if os.path.exists(pattern) and pattern not in names:
-            names = [pattern]  # a real name with brackets in it
-        if not names:
-            raise UserError(f"data.paths: no file {pattern}")
-        found.update((Path(n), None) for n in names if not Path(n).is_dir())
-        if all(Path(n).is_dir() for n in names):
-            raise UserError(f"data.paths: {pattern} is a folder; write {pattern}/*.txt")
+    for part in _split(paths):
+        elsewhere = _remote(part)
+        files = [download.fetch(elsewhere, report)] if elsewhere else _matches(part)
+        found.update((path, None) for path in files)
     if not found:
         raise UserError(f"data.paths is empty; name files, or {EMBEDDED}")
     for path in found:
@@ -59,6 +57,41 @@ def resolve(paths: str) -> list[Path]:
         if size == 0:
             raise UserError(f"data.paths: {path} is empty")
     return list(found)
+
+
+def _split(paths: str) -> list[str]:
+    return [part for p in paths.split(",") if (part := p.strip())]
+
+
+def _remote(part: str) -> download.Remote | None:
+    """What a part of data.paths names elsewhere; None if it is a path."""
+    if part.startswith(public.PREFIX):
+        return public.find(part.removeprefix(public.PREFIX))
+    return download.parse(part) if download.is_url(part) else None
+
+
+def _matches(pattern: str) -> list[Path]:
+    names = sorted(glob.glob(pattern, recursive=True))
+    if os.path.exists(pattern) and pattern not in names:
+        names = [pattern]  # a real name with brackets in it
+    if not names:
+        raise UserError(f"data.paths: no file {pattern}")
+    files = [Path(n) for n in names if not Path(n).is_dir()]
+    if not files:
+        raise UserError(f"data.paths: {pattern} is a folder; write {pattern}/*.txt")
+    return files
+
+
+def licence(paths: str) -> str:
+    """The licences that are known of what `paths` names; '' if none is."""
+    if paths == EMBEDDED:
+        from genlm.data import embedded
+
+        return embedded.LICENCE
+    named = [_remote(part) for part in _split(paths)]
+    known = [n.licence for n in named if isinstance(n, public.PublicSet)]
+    rest = ["others not stated"] if known and len(known) < len(named) else []
+    return "; ".join(dict.fromkeys(known + rest))
 
 
 def read(paths: str, document: str) -> Iterator[Document]:
@@ -72,8 +105,13 @@ def read(paths: str, document: str) -> Iterator[Document]:
         from genlm.data import embedded
 
         yield from embedded.read()
-        return
-    for path in resolve(paths):
+    else:
+        yield from read_files(resolve(paths), document)
+
+
+def read_files(files: Iterable[Path], document: str) -> Iterator[Document]:
+    """Documents of files, in order."""
+    for path in files:
         if path.suffix == ".jsonl" and document in ("file", "blank_line"):
             fields = ", ".join(_first_fields(path)) or "its text"
             raise UserError(

@@ -14,6 +14,8 @@ def rotation(
     """cos and sin [B, T, 1, H/2] of the angles of `positions_BT`."""
     frequency = theta ** (-jnp.arange(0, head_dim, 2, dtype=jnp.float32) / head_dim)
     angle = positions_BT[..., None, None].astype(jnp.float32) * frequency
+    if jax.default_backend() != "cpu":
+        return jnp.cos(angle), jnp.sin(angle)
     # A loop of two, whose result is kept: XLA thinks a cosine cheap, and on a CPU
     # would compute it again for every head of every layer, a tenth of the whole step.
     cos, sin = jax.lax.map(

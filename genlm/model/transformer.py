@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from genlm.errors import UserError
 from genlm.model import attention
 from genlm.model import cache as kv
-from genlm.model import layers, rope
+from genlm.model import layers, looks, rope
 from genlm.parallel.sharding import constrain
 from genlm.parallel.specs import ParamSpec, Specs
 
@@ -41,6 +41,7 @@ class TransformerConfig:
     dropout: float = 0.0
     rope_theta: float = 10_000.0
     norm_eps: float = 1e-5
+    mup_base_width: int = 0  # model_dim of which the learning rate is; 0: no transfer
     dtype: str = "float32"  # of products: 'float32' or 'bfloat16'
     scan_layers: bool = False
     remat: str = "none"  # what the backward pass computes again: 'dots' keeps products
@@ -61,18 +62,26 @@ class TransformerConfig:
             "model.rope_theta and norm_eps are positive": self.rope_theta > 0
             and self.norm_eps > 0,
             "model.dropout is in [0, 1)": 0 <= self.dropout < 1,
+            "model.mup_base_width is 0 or more": self.mup_base_width >= 0,
         }
         for rule, kept in checks.items():
             if not kept:
                 raise UserError(f"not so: {rule}")
 
+    @property
+    def width_ratio(self) -> float:
+        """How many times as wide it is as the model that it takes its settings from."""
+        return self.model_dim / self.mup_base_width if self.mup_base_width else 1.0
+
 
 def param_specs(c: TransformerConfig) -> Specs:
-    """The tree of ParamSpec; residual outputs start smaller by √(2L), as in GPT-2."""
+    """The tree of ParamSpec; residual outputs start smaller by √(2L), as in GPT-2, and
+    matrices of a block by √width_ratio (table 8 of arXiv:2203.03466)."""
     D, N, K, H, F = c.model_dim, c.num_heads, c.num_kv_heads, c.head_dim, c.mlp_dim
-    small = 0.02 / (2 * c.num_layers) ** 0.5
+    usual = 0.02 / c.width_ratio**0.5
+    small = usual / (2 * c.num_layers) ** 0.5
 
-    def weight(shape, axes, scale=0.02):
+    def weight(shape, axes, scale=usual):
         return ParamSpec((c.num_layers, *shape), ("layers", *axes), scale=scale)
 
     def bias(shape, axes):
@@ -122,6 +131,7 @@ def apply(
     config: TransformerConfig,
     cache: kv.Cache | None = None,
     key: jax.Array | None = None,
+    look: bool = False,
 ) -> tuple[jax.Array, dict[str, jax.Array], kv.Cache | None]:
     """Hidden states of a batch: (hidden_BTD, aux, cache with the batch appended).
 
@@ -129,6 +139,7 @@ def apply(
       batch: tokens, segments and positions [B, T]; see genlm.data.batches.
       cache: what was read before; the batch goes on from its index.
       key: for dropout; without one there is none.
+      look: aux holds [L] each of what genlm.model.looks says of the inside.
     """
     c = config
     keys = [None] * (c.num_layers + 1)
@@ -144,9 +155,11 @@ def apply(
     turn = rope.rotation(batch["positions"], c.head_dim, c.rope_theta)
     index = None if cache is None else cache.index
 
+    real_BT = batch["segments"] > 0 if look else None
+
     def block(x_BTD, layer):
         params, kv_layer, key = layer
-        return _block(x_BTD, params, c, mask_BTS, turn, kv_layer, index, key)
+        return _block(x_BTD, params, c, mask_BTS, turn, kv_layer, index, key, real_BT)
 
     if c.remat != "none":
         saveable = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
@@ -158,18 +171,21 @@ def apply(
     kv_layers: Any = None if cache is None else (cache.k_LBSKH, cache.v_LBSKH)
     stacked = (params["layers"], kv_layers, _stack(keys[:-1]))
     if c.scan_layers:
-        x_BTD, kv_layers = jax.lax.scan(block, x_BTD, stacked)
+        x_BTD, (kv_layers, aux) = jax.lax.scan(block, x_BTD, stacked)
     else:
         new = []
         for layer in _unstack(stacked, c.num_layers):
-            x_BTD, kv_layer = block(x_BTD, layer)
-            new.append(kv_layer)
-        kv_layers = jax.tree.map(lambda *xs: jnp.stack(xs), *new)
+            x_BTD, of_layer = block(x_BTD, layer)
+            new.append(of_layer)
+        kv_layers, aux = jax.tree.map(lambda *xs: jnp.stack(xs), *new)
     if cache is not None:
         k, v = kv_layers
         T = batch["tokens"].shape[1]
         cache = dataclasses.replace(cache, k_LBSKH=k, v_LBSKH=v, index=cache.index + T)
-    return layers.rms_norm(x_BTD, params["final_norm"], c.norm_eps), {}, cache
+    hidden_BTD = layers.rms_norm(x_BTD, params["final_norm"], c.norm_eps)
+    if c.width_ratio != 1:
+        hidden_BTD = hidden_BTD / c.width_ratio  # so that logits keep their size
+    return hidden_BTD, aux, cache
 
 
 def _mask(batch, c: TransformerConfig, cache: kv.Cache | None) -> jax.Array:
@@ -188,21 +204,29 @@ def _mask(batch, c: TransformerConfig, cache: kv.Cache | None) -> jax.Array:
     )
 
 
-def _block(x_BTD, params, c: TransformerConfig, mask_BTS, turn, kv_layer, index, key):
-    """One layer: (x_BTD, the layer's keys and values or None)."""
+def _block(
+    x_BTD, params, c: TransformerConfig, mask_BTS, turn, kv_layer, index, key, real_BT
+):
+    """One layer: (x_BTD, (the layer's keys and values or None, what a look sees))."""
     keys = (None, None) if key is None else jax.random.split(key)
     normed = layers.rms_norm(x_BTD, params["attention_norm"], c.norm_eps)
-    out, kv_layer = _attention(
-        normed, params["attention"], c, mask_BTS, turn, kv_layer, index
+    out, kv_layer, entropy = _attention(
+        normed, params["attention"], c, mask_BTS, turn, kv_layer, index, real_BT
     )
     x_BTD = x_BTD + layers.dropout(out, c.dropout, keys[0])
     normed = layers.rms_norm(x_BTD, params["mlp_norm"], c.norm_eps)
-    out = _mlp(normed, params["mlp"], c)
+    out, dead = _mlp(normed, params["mlp"], c, real_BT)
     x_BTD = x_BTD + layers.dropout(out, c.dropout, keys[1])
-    return constrain(x_BTD, "batch", "length", "norm"), kv_layer
+    seen = {}
+    if real_BT is not None:
+        activation = looks.root_mean_square(x_BTD, real_BT)
+        seen = {"activation": activation, "attention_entropy": entropy, "dead": dead}
+    return constrain(x_BTD, "batch", "length", "norm"), (kv_layer, seen)
 
 
-def _attention(x_BTD, params, c: TransformerConfig, mask_BTS, turn, kv_layer, index):
+def _attention(
+    x_BTD, params, c: TransformerConfig, mask_BTS, turn, kv_layer, index, real_BT
+):
     def project(name):
         y = layers.dense(x_BTD, params[name], c.dtype)
         return y + params[f"{name}_bias"].astype(y.dtype) if c.use_bias else y
@@ -214,16 +238,19 @@ def _attention(x_BTD, params, c: TransformerConfig, mask_BTS, turn, kv_layer, in
         k_BSKH = kv.write(kv_layer[0], k_BSKH, index)
         v_BSKH = kv.write(kv_layer[1], v_BSKH, index)
         kv_layer = (k_BSKH, v_BSKH)
+    entropy = None
+    if real_BT is not None:
+        entropy = looks.attention_entropy(q_BTNH, k_BSKH, mask_BTS, real_BT)
     out_BTNH = attention.attend(
         q_BTNH, k_BSKH, v_BSKH, mask_BTS, causal_square=index is None
     )
     out_BTD = layers.dense(out_BTNH, params["o"], c.dtype, contract=2)
     if c.use_bias:
         out_BTD = out_BTD + params["o_bias"].astype(out_BTD.dtype)
-    return out_BTD.astype(x_BTD.dtype), kv_layer
+    return out_BTD.astype(x_BTD.dtype), kv_layer, entropy
 
 
-def _mlp(x_BTD, params, c: TransformerConfig) -> jax.Array:
+def _mlp(x_BTD, params, c: TransformerConfig, real_BT):
     def project(name, x):
         y = layers.dense(x, params[name], c.dtype)
         return y + params[f"{name}_bias"].astype(y.dtype) if c.use_bias else y
@@ -232,7 +259,8 @@ def _mlp(x_BTD, params, c: TransformerConfig) -> jax.Array:
     gated = c.activation in layers.GATED
     gate_BTF = project("gate", x_BTD) if gated else None
     out_BTF = layers.activate(up_BTF, gate_BTF, c.activation)
-    return project("down", out_BTF).astype(x_BTD.dtype)
+    dead = None if real_BT is None else looks.dead_share(out_BTF, real_BT)
+    return project("down", out_BTF).astype(x_BTD.dtype), dead
 
 
 def _stack(keys):

@@ -1,8 +1,8 @@
 """HOSTS: what a process sets up once, before its first array.
 
 Several processes join when the environment says so (JAX_COORDINATOR_ADDRESS,
-JAX_NUM_PROCESSES and JAX_PROCESS_ID). Compiled programs are kept
-under the user's cache folder, so that a second start does not compile again.
+JAX_NUM_PROCESSES and JAX_PROCESS_ID). Compiled programs are kept under the user's
+cache folder, so that a second start does not compile again.
 """
 
 import math
@@ -113,6 +113,11 @@ def require_memory(arrays: Any, what: str, hint: str) -> None:
             f"{what} need {need / 2**30:,.1f} GiB on a device, and {free / 2**30:.1f}"
             f" are free; {hint}"
         )
+
+
+def describe() -> str:
+    """The devices, in words."""
+    return f"{jax.device_count()} {jax.devices()[0].device_kind} device(s)"
 
 
 def is_first() -> bool:

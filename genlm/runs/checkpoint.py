@@ -15,7 +15,8 @@ from pathlib import Path
 import re
 import shutil
 import sys
-from typing import Any
+import time
+from typing import Any, Callable
 
 from flax import traverse_util
 import jax
@@ -23,6 +24,8 @@ import orbax.checkpoint as ocp
 
 from genlm.errors import UserError
 from genlm.runs import directory, lineage
+
+_PAUSE = 5.0  # seconds between two tries where a save fails
 
 for name in ("absl", "asyncio"):  # where Orbax logs what it raises too
     logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -108,6 +111,11 @@ def _score(workdir: Path, step: int) -> float:
     return math.inf if loss is None else loss
 
 
+def tokens(workdir: Path, step: int) -> int:
+    """How many tokens the run had trained on by `step`."""
+    return manifest(workdir, step)["content"]["tokens"]
+
+
 def restore(workdir: Path, step: int, abstract: dict[str, Any]) -> dict[str, Any]:
     """Items of a step ('params', 'state'), in the shapes and shardings of `abstract`.
 
@@ -138,7 +146,12 @@ def _check_shapes(path: Path, abstract: Any) -> None:
 
 
 class Checkpoints:
-    """Saves the steps of one run; a context manager that waits for the last one."""
+    """Saves the steps of one run; a context manager that waits for the last one.
+
+    A save that fails (a full disk) is owed: the loop saves again, a later step, until
+    `patience` seconds have passed since the first failure in a row. `on_failure` is
+    told each.
+    """
 
     def __init__(
         self,
@@ -148,15 +161,20 @@ class Checkpoints:
         keep_last: int,
         keep_best: bool,
         keep_every: int = 0,
+        patience: float = 0.0,
+        on_failure: Callable[[int, str], None] = lambda step, why: None,
     ):
         self.workdir = workdir
         self._keep_last, self._keep_best = keep_last, keep_best
         self._keep_every = keep_every
+        self._patience, self._on_failure = patience, on_failure
+        self._failing_since: float | None = None
+        self._again_at = math.inf  # when to save again after a failure
         root(workdir).mkdir(parents=True, exist_ok=True)
         self._checkpointer = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler())
         self._thread = ThreadPoolExecutor(1)
-        self._pending: tuple[int, float | None] | None = None
-        self._writing: Future[None] | None = None
+        self._pending: tuple[int, float | None, int] | None = None
+        self._writing: Future[tuple[int, Exception] | None] | None = None
         if jax.process_index() == 0:
             self._sweep(start_step)
 
@@ -166,6 +184,7 @@ class Checkpoints:
     def __exit__(self, kind: Any, *_: object) -> None:
         try:
             if kind is None:
+                self._patience = 0.0  # what fails now is not tried again
                 self.wait()
             elif self._writing is not None:
                 self._writing.exception()
@@ -175,26 +194,55 @@ class Checkpoints:
                 self._checkpointer.close()
             except Exception as error:  # a save that nobody waited for any more
                 if kind is None:
-                    raise _failed(root(self.workdir), error) from error
+                    raise _as_user_error(root(self.workdir), error) from error
 
     def save(
-        self, step: int, items: dict[str, Any], valid_loss: float | None = None
+        self,
+        step: int,
+        items: dict[str, Any],
+        valid_loss: float | None = None,
+        tokens: int = 0,
     ) -> None:
-        """Begin to write `items`; they may be donated as soon as this returns."""
+        """Begin to write `items`; they may be donated as soon as this returns.
+
+        Args:
+          tokens: trained on so far.
+        """
         self.wait()
         path = root(self.workdir) / str(step)
         arguments = {k: ocp.args.StandardSave(v) for k, v in items.items()}
+        self._again_at = math.inf
         try:
             self._checkpointer.save(
                 path.resolve(), args=ocp.args.Composite(**arguments), force=True
             )
-        except (OSError, ValueError) as error:
-            raise _failed(path, error) from error
-        self._pending = (step, valid_loss)
+            self._pending = (step, valid_loss, tokens)
+        except Exception as error:  # Orbax wraps what the disk says in several types
+            self._note_failure(step, error)
+
+    def is_owed(self) -> bool:
+        """Whether a save failed and it is time for another."""
+        if self._writing is not None and self._writing.done():
+            self.wait()
+        return time.monotonic() >= self._again_at
+
+    def written(self) -> bool:
+        """Wait until the files of the save before are there; whether they are."""
+        self.wait()
+        if self._pending is None:
+            return False
+        try:
+            self._checkpointer.wait_until_finished()
+        except Exception as error:  # Orbax wraps what the disk says in several types
+            step = self._pending[0]
+            self._pending = None
+            self._note_failure(step, error)
+        return self._pending is not None
 
     def confirm(self, step: int) -> None:
-        """A finite loss and gradient came from `step`: it counts once it is written."""
-        if self._pending is not None and self._pending[0] == step:
+        """A finite loss and gradient came from the parameters of `step`: what was saved
+        then, or before steps that changed nothing, counts once it is written."""
+        if self._pending is not None and self._pending[0] <= step:
             pending, self._pending = self._pending, None
             self._writing = self._thread.submit(self._commit, *pending)
 
@@ -202,13 +250,36 @@ class Checkpoints:
         """Return when nothing is being written.
 
         Raises:
-          UserError: a checkpoint could not be written (the disk is full).
+          UserError: no checkpoint could be written for `patience` seconds.
         """
         if self._writing is not None:
             writing, self._writing = self._writing, None
-            writing.result()
+            failure = writing.result()
+            if failure is None:
+                self._failing_since, self._again_at = None, math.inf
+            else:
+                self._note_failure(*failure)
 
-    def _commit(self, step: int, valid_loss: float | None) -> None:
+    def _note_failure(self, step: int, error: Exception) -> None:
+        """Note a save that failed.
+
+        Raises:
+          UserError: there is no patience left.
+        """
+        now = time.monotonic()
+        known = _as_user_error(root(self.workdir) / str(step), error)
+        if self._failing_since is None:
+            self._failing_since = now
+        if now - self._failing_since >= self._patience:
+            raise known from error
+        self._on_failure(step, str(known))
+        self._again_at = now + min(_PAUSE, self._patience)
+        self._drop_unfinished()
+
+    def _commit(
+        self, step: int, valid_loss: float | None, tokens: int
+    ) -> tuple[int, Exception] | None:
+        """Make the step count; (step, why) where its files could not be written."""
         path = root(self.workdir) / str(step)
         try:
             self._checkpointer.wait_until_finished()
@@ -216,6 +287,7 @@ class Checkpoints:
             content = {
                 "step": step,
                 "valid_loss": valid_loss,
+                "tokens": tokens,
                 "processes": jax.process_count(),
                 "files": {
                     str(p.relative_to(path)): lineage.sha256(p)
@@ -223,16 +295,16 @@ class Checkpoints:
                     if p.is_file() and _owner(p.relative_to(path)) == process
                 },
             }
-            directory.write_json(
-                _manifest_path(self.workdir, step, process),
-                {"content": content, "digest": lineage.digest(content)},
+            manifest = {"content": content, "digest": lineage.digest(content)}
+            place = _manifest_path(self.workdir, step, process)
+            directory.patiently(
+                lambda: directory.write_json(place, manifest), self._patience
             )
-        except UserError:
-            raise
         except Exception as error:  # Orbax wraps what the disk says in several types
-            raise _failed(path, error) from error
+            return step, error
         if process == 0:
             self._collect()
+        return None
 
     def _collect(self) -> None:
         """Delete all but the last few, the best, and every so many steps one."""
@@ -250,8 +322,13 @@ class Checkpoints:
         have = set(steps(self.workdir))
         for step in (s for s in have if s > start_step):
             self._forget(step)
+        self._drop_unfinished()
+
+    def _drop_unfinished(self) -> None:
+        """Delete the folders of saves that do not count."""
+        have = {str(s) for s in steps(self.workdir)}
         for path in root(self.workdir).iterdir():
-            if path.is_dir() and path.name not in {str(s) for s in have}:
+            if path.is_dir() and path.name not in have:
                 shutil.rmtree(path, ignore_errors=True)
 
     def _forget(self, step: int) -> None:
@@ -272,7 +349,9 @@ def _owner(name: Path) -> int:
     return 0
 
 
-def _failed(path: Path, error: Exception) -> UserError:
+def _as_user_error(path: Path, error: Exception) -> UserError:
+    if isinstance(error, UserError):
+        return error
     if isinstance(error, OSError):
         return UserError(f"cannot write {path}: {directory.reason(error)}")
     text = " ".join(str(error).split()) or repr(error)

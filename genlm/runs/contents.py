@@ -24,6 +24,8 @@ class Stage:
     model: dict[str, Any]
     metrics: list[dict[str, Any]]
     samples: list[dict[str, Any]]
+    events: list[dict[str, Any]]
+    health: list[dict[str, Any]]
     results: dict[str, Any]
 
     @classmethod
@@ -37,6 +39,8 @@ class Stage:
             model=_json(folder / "model.json"),
             metrics=metrics.read(folder / "metrics.jsonl"),
             samples=metrics.read(folder / "samples.jsonl"),
+            events=metrics.read(folder / "events.jsonl"),
+            health=metrics.read(folder / "health.jsonl"),
             results=_json(folder / "results.json"),
         )
 
@@ -79,6 +83,11 @@ class Stage:
             return False
         digest = lineage.digest(other.lineage["outputs"])
         return digest in (e["sha256"] for e in self.lineage["inputs"].values())
+
+    @property
+    def happened(self) -> list[dict[str, Any]]:
+        """The journal, where it says more than that the run began."""
+        return self.events if len(self.events) > 1 else []
 
     def checkpoints(self) -> list[tuple[int, str]]:
         """(step, validation loss or why there is none) of each."""

@@ -3,7 +3,9 @@
   config.json     the resolved config                 model.json   the model's shape
   lineage.json    hashes of inputs and outputs        tokenizer/   as trained
   metrics.jsonl   what was measured, a line a time    samples.jsonl  what it wrote
-  checkpoints/    see runs.checkpoint
+  events.jsonl    what went wrong and was lived through
+  health.jsonl    looks inside, see train.health
+  checkpoints/    see runs.checkpoint    tensorboard/, wandb/   see runs.sinks
 A finished stage is skipped; an unfinished one goes on; a changed setting is an error.
 """
 
@@ -13,7 +15,8 @@ import json
 import os
 from pathlib import Path
 import shutil
-from typing import Any, Iterator
+import time
+from typing import Any, Callable, Iterator
 
 from genlm.errors import UserError
 
@@ -31,6 +34,19 @@ def write_atomic(path: Path, text: str) -> None:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
         raise UserError(f"cannot write {path}: {reason(error)}") from error
+
+
+def patiently(act: Callable[[], object], seconds: float) -> None:
+    """Do `act`; where it cannot write, try again for `seconds`, a second apart."""
+    last = time.monotonic() + seconds
+    while True:
+        try:
+            act()
+            return
+        except (OSError, UserError):
+            if time.monotonic() >= last:
+                raise
+            time.sleep(min(1.0, seconds))
 
 
 def create(workdir: Path) -> None:

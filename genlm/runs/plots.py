@@ -21,17 +21,18 @@ CURVES = {
     "learning_rate": "Learning rate",
 }
 SPEED = {"tokens_per_second": "Tokens a second", "memory_mb": "Memory in use, MiB"}
-_NO_CURVE = ("step", "seconds", "trained_share")
+_NO_CURVE = ("step", "tokens", "seconds", "trained_share")
 _VALID = "valid_"  # what a held-out value's name begins with
 _FROM_ZERO = ("learning_rate", *SPEED)
 _LOG = ("gradient_norm",)
 _FALLING = ("bits_per_byte", "loss")  # framed by what they are after the first steps
 _FIRST = 0.05  # of all steps
 _GROUPS = 240  # a longer curve is drawn as so many means, in a band of extremes
-_MARKED = 30  # points of a shorter one are marked
-_COLOURS = {  # stand-ins that matplotlib takes
-    name: f"#10000{number}"
-    for number, name in enumerate(("train", "valid", "level", "ink", "grid"))
+MARKED = 30  # points of a shorter one are marked
+RUNS = tuple(f"run{number}" for number in range(1, 9))  # of several on a page
+COLOURS = {  # stand-ins that matplotlib takes
+    name: f"#1000{number:02}"
+    for number, name in enumerate(("train", "valid", "level", "ink", "grid", *RUNS))
 }
 
 
@@ -79,7 +80,8 @@ def points(rows: Rows, name: str) -> np.ndarray:
 
 def short(value: float, digits: int = 3) -> str:
     """A number in few letters: 1807508 is 1.81M."""
-    for scale, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+    scales = {"E": 1e18, "P": 1e15, "T": 1e12, "B": 1e9, "M": 1e6, "k": 1e3}
+    for letter, scale in scales.items():
         if abs(value) >= 0.9995 * scale:
             return f"{value / scale:.{digits}g}{letter}"
     return f"{value:.{digits}g}"
@@ -109,7 +111,7 @@ def _limits(
     largest = values[:, 1].max()
     if name in _FROM_ZERO and largest > 0:
         return 0.0, 1.08 * largest
-    if name in _FALLING and len(values) > _MARKED:
+    if name in _FALLING and len(values) > MARKED:
         later = values[values[:, 0] > _FIRST * values[:, 0].max()][:, 1]
         seen = later if level is None else np.append(later, level)
         room = 0.06 * np.ptp(seen)
@@ -133,21 +135,21 @@ def _draw(
         figure = Figure(figsize=(4.4, 2.3))
         axes = figure.add_axes((0.14, 0.13, 0.85, 0.83))
         if level is not None:
-            axes.axhline(level, color=_COLOURS["level"], linestyle="--", linewidth=1.2)
+            axes.axhline(level, color=COLOURS["level"], linestyle="--", linewidth=1.2)
         _curve(axes, train, "train")
         _curve(axes, valid, "valid")
         axes.set_yscale("log" if is_log else "linear")
         axes.set_ylim(bottom, top)
-        _style(axes)
+        style(axes)
         text = io.StringIO()
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
-    return _inline(text.getvalue())
+    return inline(text.getvalue())
 
 
 def _curve(axes: Any, curve: np.ndarray, colour: str) -> None:
     """Draw points [n, 2]; many of them as means of groups, and a band around."""
-    ink = _COLOURS[colour]
-    marker = "o" if len(curve) <= _MARKED else None
+    ink = COLOURS[colour]
+    marker = "o" if len(curve) <= MARKED else None
     if len(curve) > _GROUPS:
         groups = np.array_split(curve, _GROUPS)
         lowest, highest = ([f(g[:, 1]) for g in groups] for f in (np.min, np.max))
@@ -158,15 +160,15 @@ def _curve(axes: Any, curve: np.ndarray, colour: str) -> None:
     axes.plot(*curve.T, color=ink, linewidth=1.4, marker=marker, markersize=3)
 
 
-def _style(axes: Any) -> None:
+def style(axes: Any) -> None:
     """Quiet axes: horizontal lines, round numbers, no frame."""
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
     axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.spines["bottom"].set_color(_COLOURS["grid"])
-    axes.grid(axis="y", color=_COLOURS["grid"], linewidth=0.8)
+    axes.spines["bottom"].set_color(COLOURS["grid"])
+    axes.grid(axis="y", color=COLOURS["grid"], linewidth=0.8)
     axes.set_axisbelow(True)
-    axes.tick_params(which="both", length=0, labelcolor=_COLOURS["ink"])
+    axes.tick_params(which="both", length=0, labelcolor=COLOURS["ink"])
     axes.margins(x=0.02)
     if np.ptp(axes.dataLim.intervalx) == 0:
         axes.set_xlim(axes.dataLim.x0 - 1, axes.dataLim.x0 + 1)
@@ -180,7 +182,7 @@ def _style(axes: Any) -> None:
         axis.set_major_formatter(FuncFormatter(lambda value, _: short(value, 4)))
 
 
-def _inline(svg: str) -> str:
+def inline(svg: str) -> str:
     """What matplotlib wrote, as part of a page: the page's colours and width, and no
     names but those that the drawing itself refers to."""
     svg = svg[svg.index("<svg") :]
@@ -193,6 +195,6 @@ def _inline(svg: str) -> str:
         r"font-family:[^;]*; ",
     ):
         svg = re.sub(unwanted, "", svg, flags=re.DOTALL)
-    for name, colour in _COLOURS.items():
+    for name, colour in COLOURS.items():
         svg = svg.replace(colour, f"var(--{name})")
     return svg

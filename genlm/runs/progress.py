@@ -3,6 +3,7 @@
 On a terminal a bar; elsewhere a plain line every few seconds.
 """
 
+import contextlib
 import sys
 import time
 from typing import Iterable, Iterator, TypeVar
@@ -34,7 +35,7 @@ class Bar:
         if sys.stderr.isatty():
             self._rich = Progress(
                 TextColumn("{task.description}"),
-                BarColumn(),
+                BarColumn(bar_width=None),  # what the others leave
                 MofNCompleteColumn(),
                 TimeRemainingColumn(),
                 TextColumn("{task.fields[note]}"),
@@ -78,6 +79,23 @@ class Bar:
             left = (self._total - completed) / max(rate, 1e-9)
             text += f" of {self._total:,}, {_clock(left)} left"
         return f"{text}, {rate:,.1f} {self._unit or 'steps'}/s {note}".rstrip()
+
+
+class Bars(contextlib.ExitStack):
+    """A context manager: `report` shows a bar for each work that it is told of."""
+
+    def __init__(self, unit: str):
+        super().__init__()
+        self._unit = unit
+        self._shown: tuple[str, int | None] = "", None
+
+    def report(self, title: str, completed: int, total: int | None) -> None:
+        """Say that `completed` of `total`, if that is known, are done."""
+        if self._shown != (title, total):
+            self.close()  # the bar before
+            self._bar = self.enter_context(Bar(title, total, completed, self._unit))
+            self._shown = title, total
+        self._bar.update(completed)
 
 
 def track(items: Iterable[T], title: str, total: int | None, unit: str) -> Iterator[T]:

@@ -1,24 +1,22 @@
 """REPORT: what a run directory holds -> one HTML page that needs nothing but itself.
 
 Before: contents and plots. After: a reader with a browser. The page is a pure function
-of the files. Texts of samples are untrusted: the template escapes all that it is given
-but for the charts, and the page forbids scripts and requests.
+of the files.
 """
 
-import json
 from pathlib import Path
 import statistics
 from typing import Any, Callable, NamedTuple
 
-from genlm.errors import UserError
-from genlm.runs import contents, directory, plots
+from genlm.runs import axes, contents, directory
+from genlm.runs import page as pages
+from genlm.runs import plots
 from genlm.runs.contents import Stage
 
 Count = Callable[[dict[str, Any]], int]  # of parameters, from what model.json says
 
 _OWN = "this model"  # what the evaluated model's name in results.json begins with
 _SHOWN_SAMPLINGS = 8
-_CONTROLS = {n: 0x2400 + n for n in range(32) if chr(n) not in "\n\t"} | {127: 0x2421}
 
 
 class Card(NamedTuple):
@@ -60,27 +58,10 @@ def page(folder: Path, count: Count) -> str:
       UserError: there is nothing to report, or no matplotlib or jinja2.
     """
     stages = contents.read(folder)
-    try:
-        import jinja2
-        import matplotlib  # noqa: F401  (plots needs it)
-    except ImportError as error:
-        raise UserError(
-            f"a report needs {error.name}: pip install 'genlm[report]'"
-        ) from error
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters |= {
-        "visible": visible,
-        "json": json.dumps,
-        "short": plots.short,
-    }
+    pages.require()
     models = [(s, count(s.model)) for s in stages if s.model]
-    text = environment.get_template("report.html").render(
+    return pages.render(
+        "report.html",
         title=folder.resolve().name,
         stages=stages,
         cards=_cards(stages, models),
@@ -88,29 +69,12 @@ def page(folder: Path, count: Count) -> str:
         trainings=[_training(s, stages) for s in stages if s.metrics],
         results=[(s, _bars(s.bits)) for s in stages if s.results],
     )
-    return text.encode("utf-8", "replace").decode("utf-8")  # names of files may not fit
-
-
-def visible(text: str) -> str:
-    """`text` with control characters as their pictures."""
-    return text.translate(_CONTROLS)
-
-
-def clock(seconds: float) -> str:
-    """A time in words: '45 s', '12.3 min', '3.12 h'."""
-    for scale, unit in ((3600, "h"), (60, "min")):
-        if seconds >= scale:
-            return f"{seconds / scale:,.3g} {unit}"
-    return f"{seconds:.3g} s"
 
 
 def training_seconds(rows: plots.Rows) -> float:
-    """Seconds of training; each time that a run goes on, its clock begins anew."""
-    total = last = 0.0
-    for _, seconds in plots.points(rows, "seconds"):
-        total += last if seconds < last else 0.0
-        last = float(seconds)
-    return total + last
+    """Seconds of training, over all the times that the run went on."""
+    times = axes.elapsed(rows)
+    return times[-1] if times else 0.0
 
 
 def _cards(stages: list[Stage], models: list[tuple[Stage, int]]) -> list[Card]:
@@ -132,7 +96,7 @@ def _cards(stages: list[Stage], models: list[tuple[Stage, int]]) -> list[Card]:
         seconds = sum(training_seconds(s.metrics) for s in trained)
         steps = sum(s.step for s in trained)
         note = f"{steps:,} step{'s' if steps > 1 else ''}"
-        cards.append(Card("training time", clock(seconds), note))
+        cards.append(Card("training time", pages.clock(seconds), note))
     return cards
 
 
@@ -180,7 +144,7 @@ def _training(stage: Stage, stages: list[Stage]) -> Training:
 
 def _facts(rows: plots.Rows) -> dict[str, str]:
     """Speed and memory in single numbers."""
-    facts = {"Time, with validation and saving": clock(training_seconds(rows))}
+    facts = {"Time, with validation and saving": pages.clock(training_seconds(rows))}
     rates, memory, shares = (
         [float(value) for _, value in plots.points(rows, name)]
         for name in ("tokens_per_second", "memory_mb", "trained_share")

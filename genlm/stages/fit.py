@@ -56,11 +56,8 @@ class Measured:
         if not lineage.read(folder).get("outputs") or not losses:
             raise UserError(f"{folder} is not a finished run with a held-out loss")
         model = TransformerConfig(**directory.read_json(folder / "model.json"))
-        config = configs.from_json((folder / "config.json").read_text("utf-8"))
-        shares = [row["trained_share"] for row in rows if "trained_share" in row]
-        slots = config.train.num_steps * config.train.batch_size * model.max_length
-        tokens = round(slots * sum(shares) / len(shares))
-        return cls(folder.name, num_parameters(model), tokens, losses[-1])
+        tokens = [row["tokens"] for row in rows if "tokens" in row]
+        return cls(folder.name, num_parameters(model), tokens[-1], losses[-1])
 
 
 def num_parameters(model: TransformerConfig) -> int:

@@ -19,7 +19,7 @@ from genlm.inference.sampling import SamplingConfig
 from genlm.model.transformer import TransformerConfig
 from genlm.parallel import sharding
 from genlm.stages.prepare import Prepared
-from genlm.tokenizer.base import Tokenizer
+from genlm.tokenizer.base import Tokenizer, prompt_ids
 from genlm.train import losses
 
 
@@ -86,7 +86,7 @@ def make_writer(
 ) -> Callable[[Any], dict[str, list[dict[str, str]]]]:
     """A function of params: {'samples': what it writes after each of the prompts}."""
     prompts = evaluation.prompts
-    ids = [[tokenizer.special.bos, *tokenizer.encode(p.encode())] for p in prompts]
+    ids = [prompt_ids(tokenizer, prompt) for prompt in prompts]
     decode.require_memory(model, ids, evaluation.max_tokens)
 
     def write(params: Any) -> dict[str, list[dict[str, str]]]:

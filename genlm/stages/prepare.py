@@ -19,7 +19,7 @@ from genlm.data import clean, embedded, rows, shards, sources
 from genlm.data.survey import Survey
 from genlm.errors import UserError
 from genlm.runs import directory, lineage
-from genlm.runs.progress import track
+from genlm.runs.progress import Bars, track
 from genlm.stages import rerun
 from genlm.tokenizer.base import Tokenizer
 from genlm.tokenizer.byte import ByteTokenizer
@@ -107,13 +107,14 @@ def run(config: ConfigDict, workdir: Path) -> None:
     data, tokenizer_config = read(config)
     own = ConfigDict({k: config[k] for k in ("seed", "data", "tokenizer")})
     own.stage = "prepare"
-    inputs = lineage.of_inputs(_files(data), lineage.read(workdir).get("inputs", {}))
+    files = _files(data)
+    inputs = lineage.of_inputs(files, lineage.read(workdir).get("inputs", {}))
     if rerun.is_finished(own, workdir, inputs):
         return
     directory.create(workdir)
     sampled = 0 if tokenizer_config.kind == "byte" else tokenizer_config.sample_bytes
     survey = Survey.of(
-        (document for _, document in _documents(data, "read")),
+        (document for _, document in _documents(data, files, "read")),
         total_bytes=0 if data.paths == sources.EMBEDDED else _size(inputs),
         sample_bytes=sampled,
         dedup=data.dedup,
@@ -123,7 +124,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     with directory.filling(workdir / TOKENS) as partial:
         (partial / "tokenizer").mkdir()
         tokenizer.save(partial / "tokenizer")
-        summary = _write(data, survey, tokenizer, partial)
+        summary = _write(data, files, survey, tokenizer, partial)
         directory.write_json(partial / "summary.json", summary)
     rerun.save_config(own, workdir)
     lineage.write(workdir, inputs, lineage.of_outputs(workdir, [TOKENS]))
@@ -131,17 +132,24 @@ def run(config: ConfigDict, workdir: Path) -> None:
 
 
 def _files(data: DataConfig) -> list[Path]:
+    """What is read; of a URL, the file that was downloaded from it, now or before."""
     if data.paths == sources.EMBEDDED:
         return embedded.files()
-    return sources.resolve(data.paths)
+    with Bars("bytes") as bars:
+        return sources.resolve(data.paths, bars.report)
 
 
 def _size(inputs: dict[str, Any]) -> int:
     return sum(entry["bytes"] for entry in inputs.values())
 
 
-def _documents(data: DataConfig, title: str) -> Iterator[tuple[int, sources.Document]]:
-    documents = sources.read(data.paths, data.document)
+def _documents(
+    data: DataConfig, files: list[Path], title: str
+) -> Iterator[tuple[int, sources.Document]]:
+    if data.paths == sources.EMBEDDED:
+        documents = embedded.read()
+    else:
+        documents = sources.read_files(files, data.document)
     for number, document in enumerate(track(documents, title, None, "documents")):
         yield number, clean.clean_document(document) if data.clean else document
 
@@ -157,7 +165,11 @@ def _tokenizer(config: TokenizerConfig, survey: Survey, seed: int) -> Tokenizer:
 
 
 def _write(
-    data: DataConfig, survey: Survey, tokenizer: Tokenizer, folder: Path
+    data: DataConfig,
+    files: list[Path],
+    survey: Survey,
+    tokenizer: Tokenizer,
+    folder: Path,
 ) -> dict[str, Any]:
     """Write shards and row indexes of both splits; returns the summary."""
     bos, stop = tokenizer.special.bos, tokenizer.special.stop
@@ -168,7 +180,7 @@ def _write(
             )
             for split in SPLITS
         }
-        for number, document in _documents(data, "tokenize"):
+        for number, document in _documents(data, files, "tokenize"):
             opened: set[str] = set()
             for split, text in survey.split(number, document.parts()):
                 writer = writers[split]
@@ -192,7 +204,7 @@ def _write(
         index["rows"] = len(packed)
     return {
         "source": data.paths,
-        "licence": embedded.LICENCE if data.paths == sources.EMBEDDED else "",
+        "licence": sources.licence(data.paths),
         "duplicates": survey.duplicates,
         "vocab_size": tokenizer.vocab_size,
         "row_length": data.row_length,

@@ -6,14 +6,17 @@ runs.directory.
 """
 
 import dataclasses
+import math
 from pathlib import Path
-from typing import Any, Iterator, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 from ml_collections import ConfigDict
 
 from genlm import config as configs
 from genlm.data import batches
+from genlm.data.ahead import Ahead
+from genlm.data.plan import Plan
 from genlm.errors import UserError
 from genlm.interop import run as interop
 from genlm.model import transformer
@@ -21,13 +24,15 @@ from genlm.model.transformer import TransformerConfig
 from genlm.parallel import hosts
 from genlm.parallel import mesh as meshes
 from genlm.parallel import sharding, specs
-from genlm.runs import checkpoint, directory, lineage, metrics
+from genlm.runs import checkpoint, directory, lineage, metrics, sinks
 from genlm.stages import hooks, prepare, rerun
 from genlm.stages.prepare import Prepared
 from genlm.train import loop, losses
 from genlm.train import optimizer as optimizers
 from genlm.train import state as states
 from genlm.train import step
+from genlm.train.guard import GuardConfig, Rewind
+from genlm.train.health import make_probe
 from genlm.train.state import TrainState
 
 READS = (
@@ -39,6 +44,7 @@ READS = (
     "train",
     "eval",
     "checkpoint",
+    "guard",
 )
 
 
@@ -52,7 +58,12 @@ class TrainConfig:
     vocab_chunk: int  # 0: all logits at once
     z_loss: float
     ema_decay: float  # 0: no average of the parameters is kept
+    ramp_from: int  # rows of the first batches; 0: batch_size from the start
+    ramp_steps: int  # steps of a batch size, until it doubles
     log_every: int
+    probe_every: int  # steps between looks inside; see train.health; 0: never
+    profile_steps: tuple[int, ...]  # (first, last) step to trace
+    watch: tuple[str, ...]  # who gets the rows of metrics and samples too: runs.sinks
 
     def __post_init__(self) -> None:
         for name in ("num_steps", "batch_size", "num_microbatches", "log_every"):
@@ -62,6 +73,23 @@ class TrainConfig:
             raise UserError("train.vocab_chunk or z_loss is below 0")
         if not 0 <= self.ema_decay < 1:
             raise UserError("train.ema_decay is not in [0, 1)")
+        if self.probe_every < 0:
+            raise UserError("train.probe_every is below 0")
+        first, last = self.profile_steps or (1, 1)
+        if not 1 <= first <= last:
+            raise UserError("train.profile_steps is not a first and a last step")
+        self._check_ramp()
+        sinks.require(self.watch)
+
+    def _check_ramp(self) -> None:
+        times = self.batch_size / self.ramp_from if self.ramp_from else 1
+        if self.ramp_from < 0 or times < 1 or math.log2(times) % 1:
+            raise UserError(
+                f"train.ramp_from {self.ramp_from} does not double into batch_size"
+                f" {self.batch_size}"
+            )
+        if self.ramp_from and self.ramp_steps < 1:
+            raise UserError("train.ramp_steps is not positive")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,6 +120,12 @@ class Recipe(NamedTuple):
     saving: CheckpointConfig
     optimizing: optimizers.OptimizerConfig
     mesh: meshes.MeshConfig
+    guard: GuardConfig
+
+    def plan(self, left_out: tuple[tuple[int, int], ...] = ()) -> Plan:
+        """Which rows each step trains on."""
+        train = self.train
+        return Plan(train.batch_size, train.ramp_from, train.ramp_steps, left_out)
 
 
 def read(config: ConfigDict) -> Recipe:
@@ -103,7 +137,9 @@ def read(config: ConfigDict) -> Recipe:
         TransformerConfig, config.model, vocab_size=1, max_length=1
     )
     optimizing = configs.to_dataclass(optimizers.OptimizerConfig, config.optimizer)
-    optimizers.make_optimizer(optimizing, 1, transformer.param_specs(model))
+    optimizers.make_optimizer(
+        optimizing, 1, transformer.param_specs(model), width_ratio=model.width_ratio
+    )
     return Recipe(
         config.seed,
         configs.to_dataclass(TrainConfig, config.train),
@@ -111,6 +147,7 @@ def read(config: ConfigDict) -> Recipe:
         configs.to_dataclass(CheckpointConfig, config.checkpoint),
         optimizing,
         configs.to_dataclass(meshes.MeshConfig, config.parallel),
+        configs.to_dataclass(GuardConfig, config.guard),
     )
 
 
@@ -156,95 +193,171 @@ def _train(
     mesh: jax.sharding.Mesh,
     start: int | None,
 ) -> None:
-    """Put the parts together and hand them to the loop."""
-    train, evaluation, saving = recipe.train, recipe.evaluation, recipe.saving
+    """Train to the end; after a spike, again from the newest checkpoint."""
+    parts = make_parts(model, recipe, mesh)
+    patience = recipe.guard.disk_seconds
+    journal = metrics.Log(workdir / "events.jsonl", None, patience)
+    journal.write({"step": start or 0, "event": "start", "why": hosts.describe()})
+    while True:
+        rewinds = [r for r in metrics.read(workdir / "events.jsonl") if _LEFT in r]
+        left_out = tuple((r[_LEFT][0], r[_LEFT][1]) for r in rewinds)
+        plan = recipe.plan(left_out)
+        try:
+            _attempt(
+                workdir, prepared, model, recipe, mesh, parts, plan, journal, start
+            )
+            return
+        except Rewind as rewind:
+            start = checkpoint.newest(workdir)
+            spiked = rewind.step - 1  # steps count from 1, batches from 0
+            first = max(spiked - 1, start or 0)
+            last = max(first + recipe.guard.rewind_skips - 1, spiked)
+            batches_ = [plan.number(first), plan.number(last)]
+            row = {"step": rewind.step, "event": "rewind", _LEFT: batches_}
+            journal.write({**row, "why": f"back to step {start or 0}"})
+
+
+_LEFT = "left_out"  # (first, last) batch that a rewind leaves out
+
+
+class Parts(NamedTuple):
+    """What is compiled once, however often training begins again."""
+
+    specs: specs.Specs
+    optimizer: Any
+    train_step: Any
+    ema: bool
+
+
+def make_parts(model: TransformerConfig, recipe: Recipe, mesh: Any) -> Parts:
+    train, optimizing = recipe.train, recipe.optimizing
+    param_specs = transformer.param_specs(model)
     optimizer = optimizers.make_optimizer(
-        recipe.optimizing, train.num_steps, transformer.param_specs(model)
+        optimizing,
+        train.num_steps,
+        param_specs,
+        width_ratio=model.width_ratio,
+        skip_nonfinite=recipe.guard.max_nonfinite > 0,
     )
     ema = train.ema_decay > 0
-    state = _state(workdir, model, optimizer, mesh, recipe.seed, ema, start)
     train_step = jax.jit(
         step.make_train_step(
             losses.make_next_token_loss(model, train.vocab_chunk, train.z_loss),
             optimizer,
-            optimizers.make_schedule(recipe.optimizing, train.num_steps),
+            optimizers.make_schedule(optimizing, train.num_steps),
             num_microbatches=train.num_microbatches,
             ema_decay=train.ema_decay,
+            trained=optimizers.trained(optimizing, param_specs),
         ),
         donate_argnums=0,
         out_shardings=(
-            states.shardings(transformer.param_specs(model), optimizer, mesh, ema),
+            states.shardings(param_specs, optimizer, mesh, ema),
             sharding.replicated(mesh),
         ),
     )
-    first = start or 0
-    log = metrics.Log(workdir / "metrics.jsonl", first)
-    samples = metrics.Log(workdir / "samples.jsonl", first)
+    return Parts(param_specs, optimizer, train_step, ema)
+
+
+def _attempt(
+    workdir: Path,
+    prepared: Prepared,
+    model: TransformerConfig,
+    recipe: Recipe,
+    mesh: jax.sharding.Mesh,
+    parts: Parts,
+    plan: Plan,
+    journal: metrics.Log,
+    start: int | None,
+) -> None:
+    """Put the parts together and hand them to the loop."""
+    train, evaluation, saving = recipe.train, recipe.evaluation, recipe.saving
+    guard, first = recipe.guard, start or 0
+    state = _state(workdir, parts, mesh, recipe.seed, start)
+
+    def open_log(name: str, watching: tuple[sinks.Sink, ...] = ()) -> metrics.Log:
+        path = workdir / f"{name}.jsonl"
+        return metrics.Log(path, first, guard.disk_seconds, watching)
+
+    def note(step: int, event: str, why: str) -> None:
+        journal.write({"step": step, "event": event, "why": why})
+
     validate = hooks.make_validation(
         prepared, model, evaluation.batch_size, mesh, train.vocab_chunk
     )
     write = hooks.make_writer(model, prepared.tokenizer, evaluation, recipe.seed)
-    with checkpoint.Checkpoints(
+    look = make_probe(model, parts.optimizer, train.vocab_chunk)
+    with sinks.opened(train.watch, workdir, first) as watching, checkpoint.Checkpoints(
         workdir,
         start_step=first,
         keep_last=saving.keep_last,
         keep_best=saving.keep_best,
         keep_every=saving.keep_every,
+        patience=guard.disk_seconds,
+        on_failure=lambda step, why: note(step, "save failed", why),
     ) as checkpoints:
+        log, samples = open_log("metrics", watching), open_log("samples", watching)
+        rewinds_left = guard.max_rewinds - len(plan.left_out)
+        batches_ = Ahead(
+            reader(prepared, recipe, plan).since,
+            first,
+            guard.stall_seconds,
+            lambda step: note(step, "stall", "no batch came; reading it again"),
+        )
         loop.train(
             state,
-            train_step,
-            hooks.on_devices(read_batches(prepared, recipe, first), mesh),
-            loop.LoopConfig(train.num_steps, train.log_every, saving.save_every),
+            parts.train_step,
+            hooks.on_devices(batches_, mesh),
+            loop.LoopConfig(
+                train.num_steps,
+                train.log_every,
+                saving.save_every,
+                guard,
+                rewinds_left,
+                train.profile_steps,
+            ),
             log=log,
+            journal=journal,
             checkpoints=checkpoints,
             hooks=(
                 loop.Hook(evaluation.eval_every, validate, log),
                 loop.Hook(evaluation.sample_every, write, samples),
             ),
+            probe=loop.Probe(train.probe_every, look, open_log("health")),
             bytes_per_token=prepared.split("train")[0].bytes_per_token(),
+            tokens=0 if start is None else checkpoint.tokens(workdir, start),
         )
 
 
 def _state(
-    workdir: Path,
-    model: TransformerConfig,
-    optimizer: Any,
-    mesh: jax.sharding.Mesh,
-    seed: int,
-    ema: bool,
-    start: int | None,
+    workdir: Path, parts: Parts, mesh: jax.sharding.Mesh, seed: int, start: int | None
 ) -> TrainState:
     """A fresh state, or that of checkpoint `start`, on any mesh."""
-    param_specs = transformer.param_specs(model)
     where = f"from step {start or 0} on {mesh.size} {jax.default_backend()} device(s)"
-    size = f"{specs.count(param_specs):,} parameters"
+    size = f"{specs.count(parts.specs):,} parameters"
     print(f"{size}, {where}", flush=True)
-    abstract = states.abstract(param_specs, optimizer, mesh, ema)
+    abstract = states.abstract(parts.specs, parts.optimizer, mesh, parts.ema)
     hosts.require_memory(
         abstract,
         f"{size} and their optimizer",
         "take a smaller model, or more devices on parallel.fsdp",
     )
     if start is None:
-        return states.born_sharded(param_specs, optimizer, mesh, seed, ema)
+        return states.born_sharded(parts.specs, parts.optimizer, mesh, seed, parts.ema)
     return loop.join(checkpoint.restore(workdir, start, loop.split(abstract)))
 
 
-def read_batches(
-    prepared: Prepared, recipe: Recipe, first: int
-) -> Iterator[batches.Batch]:
-    """This process's part of the batches of step `first` and on."""
+def reader(prepared: Prepared, recipe: Recipe, plan: Plan) -> batches.TrainBatches:
+    """This process's part of the batches."""
     tokens, rows = prepared.split("train")
     return batches.TrainBatches(
         tokens,
         rows,
-        batch_size=recipe.train.batch_size,
+        plan,
         seed=recipe.seed,
         pad=prepared.tokenizer.special.pad,
         process=jax.process_index(),
         num_processes=jax.process_count(),
-    ).since(first)
+    )
 
 
 def outputs(workdir: Path) -> dict[str, str]:
@@ -252,6 +365,7 @@ def outputs(workdir: Path) -> dict[str, str]:
     last = checkpoint.steps(workdir)[-1]
     manifests = sorted(checkpoint.root(workdir).glob(f"{last}.*.json"))
     names = ["model.json", "tokenizer", "metrics.jsonl", "samples.jsonl"]
+    names += ["health.jsonl"]
     names += [str(p.relative_to(workdir)) for p in manifests]
     return lineage.of_outputs(workdir, names)
 
@@ -259,9 +373,10 @@ def outputs(workdir: Path) -> dict[str, str]:
 def check_division(recipe: Recipe, mesh: jax.sharding.Mesh) -> None:
     ways = mesh.shape["data"] * mesh.shape["fsdp"]
     train = recipe.train
-    if train.batch_size % (train.num_microbatches * ways):
-        raise UserError(
-            f"train.batch_size {train.batch_size} does not divide into"
-            f" {train.num_microbatches} microbatches on {ways} device(s)"
-        )
+    for name in ("batch_size", "ramp_from"):
+        if getattr(train, name) % (train.num_microbatches * ways):
+            raise UserError(
+                f"train.{name} {getattr(train, name)} does not divide into"
+                f" {train.num_microbatches} microbatches on {ways} device(s)"
+            )
     recipe.evaluation.check_division(ways)

@@ -126,8 +126,8 @@ def save_config(config: ConfigDict, workdir: Path) -> None:
 
 def _may_change(key: str) -> bool:
     return (
-        key.endswith(("num_steps", "_every"))
-        or key.startswith("parallel.")
+        key.endswith(("num_steps", "_every", "train.watch"))
+        or key.startswith(("parallel.", "guard."))
         or key in _INPUTS
     )
 

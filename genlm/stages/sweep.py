@@ -19,7 +19,7 @@ from genlm import stages
 from genlm.errors import UserError
 from genlm.runs import directory, metrics
 from genlm.stages import prepare, pretrain, together
-from genlm.train.seeds import TooLarge
+from genlm.train.seeds import NotTogether
 
 _SHARED = ("data", "tokenizer", "stage", "seed")  # not to be varied: one text for all
 
@@ -117,7 +117,7 @@ def _train_together(several: list[Point], workdir: Path) -> dict[Path, str]:
     """Failures by folder; none where memory is short, as each is trained by itself."""
     try:
         return together.run({workdir / p.name: p.config for p in several})
-    except TooLarge as error:
+    except NotTogether as error:
         print(f"one after the other: {error}", flush=True)
         return {}
 

@@ -5,6 +5,7 @@ directory a seed, as pretrain would have made it.
 """
 
 import contextlib
+import itertools
 from pathlib import Path
 from typing import Any, Iterator
 
@@ -15,7 +16,6 @@ import numpy as np
 
 from genlm import config as configs
 from genlm.interop import run as interop
-from genlm.model import transformer
 from genlm.model.transformer import TransformerConfig
 from genlm.parallel import hosts
 from genlm.parallel import mesh as meshes
@@ -23,11 +23,10 @@ from genlm.runs import checkpoint, directory, lineage
 from genlm.runs.metrics import Log
 from genlm.stages import hooks, pretrain, rerun
 from genlm.stages.prepare import Prepared
-from genlm.train import loop, losses
-from genlm.train import optimizer as optimizers
+from genlm.train import loop
 from genlm.train import seeds as together
 from genlm.train import state as states
-from genlm.train import step as steps
+from genlm.train.readings import Readings
 from genlm.train.state import TrainState
 
 
@@ -40,7 +39,7 @@ def run(todo: dict[Path, ConfigDict]) -> dict[Path, str]:
     Returns why a run failed, by its folder.
 
     Raises:
-      TooLarge: they do not fit together.
+      NotTogether: they do not fit, or a setting is for a run of its own.
       Stopped: a signal came; all were saved first.
     """
     prepared = Prepared(Path(next(iter(todo.values())).data.prepared))
@@ -51,9 +50,10 @@ def run(todo: dict[Path, ConfigDict]) -> dict[Path, str]:
     }
     if len(todo) < 2:
         return {}
+    recipes = [pretrain.read(config) for config in todo.values()]
+    _check_settings(recipes[0])
     hosts.setup()
     mesh = meshes.make(meshes.MeshConfig(), jax.devices()[:1])
-    recipes = [pretrain.read(config) for config in todo.values()]
     pretrain.check_division(recipes[0], mesh)
     model = configs.to_dataclass(
         TransformerConfig,
@@ -72,6 +72,20 @@ def run(todo: dict[Path, ConfigDict]) -> dict[Path, str]:
     return failures
 
 
+def _check_settings(recipe: pretrain.Recipe) -> None:
+    """Make sure that nothing is asked for that only train.loop does."""
+    asked = {
+        "train.ramp_from": recipe.train.ramp_from,
+        "train.probe_every": recipe.train.probe_every,
+        "train.profile_steps": recipe.train.profile_steps,
+        "train.watch": recipe.train.watch,
+        "guard.max_rewinds": recipe.guard.max_rewinds,
+    }
+    for name, value in asked.items():
+        if value:
+            raise together.NotTogether(f"{name} is for a run of its own")
+
+
 def _train(
     stack: contextlib.ExitStack,
     todo: dict[Path, ConfigDict],
@@ -82,32 +96,22 @@ def _train(
 ) -> list[together.Run]:
     """Put the parts together and hand them to the loop of several seeds."""
     recipe, train = recipes[0], recipes[0].train
-    specs = transformer.param_specs(model)
-    optimizer = optimizers.make_optimizer(recipe.optimizing, train.num_steps, specs)
-    ema = train.ema_decay > 0
+    parts = pretrain.make_parts(model, recipe, mesh)
 
     def make(seed: jax.Array) -> TrainState:
-        return states.make(specs, optimizer, seed, ema)
+        return states.make(parts.specs, parts.optimizer, seed, parts.ema)
 
     first = _common_step(list(todo))
-    batches = _batches(prepared, recipes, first)
     seeds = jnp.asarray([r.seed for r in recipes], jnp.int32)
+    batches = _batches(prepared, recipes, first)
+    batch = next(batches)
     step_together = together.compile_step(
-        steps.make_train_step(
-            losses.make_next_token_loss(model, train.vocab_chunk, train.z_loss),
-            optimizer,
-            optimizers.make_schedule(recipe.optimizing, train.num_steps),
-            num_microbatches=train.num_microbatches,
-            ema_decay=train.ema_decay,
-        ),
-        make,
-        seeds,
-        next(_batches(prepared, recipes, first)),
+        parts.train_step.__wrapped__, make, seeds, batch  # as it was before jit
     )
     print(f"{len(todo)} seeds together, from step {first}", flush=True)
     if first:
-        like = loop.split(states.abstract(specs, optimizer, mesh, ema))
-        read = [checkpoint.restore(folder, first, like) for folder in todo]
+        like = states.abstract(parts.specs, parts.optimizer, mesh, parts.ema)
+        read = [checkpoint.restore(f, first, loop.split(like)) for f in todo]
         state = together.stack([loop.join(items) for items in read])
     else:
         state = jax.jit(jax.vmap(make))(seeds)
@@ -120,14 +124,13 @@ def _train(
         lineage.write(folder, prepared.inputs, {})
         interop.save_model(folder, model, prepared.tokenizer)
         write = hooks.make_writer(model, prepared.tokenizer, own.evaluation, own.seed)
-        runs.append(_open(stack, folder, own, first, validate, write))
+        runs.append(_open(stack, folder, own, first, (validate, write), prepared))
     together.train(
         state,
         step_together,
-        batches,
+        itertools.chain([batch], batches),
         loop.LoopConfig(train.num_steps, train.log_every, recipe.saving.save_every),
         runs,
-        prepared.split("train")[0].bytes_per_token(),
     )
     return runs
 
@@ -145,7 +148,7 @@ def _batches(
     prepared: Prepared, recipes: list[pretrain.Recipe], first: int
 ) -> Iterator[Any]:
     """The batches of step `first` and on, with a leading dim of seeds."""
-    readers = [pretrain.read_batches(prepared, recipe, first) for recipe in recipes]
+    readers = [pretrain.reader(prepared, r, r.plan()).since(first) for r in recipes]
     for batches in zip(*readers):
         yield jax.tree.map(lambda *xs: np.stack(xs), *batches)
 
@@ -155,13 +158,17 @@ def _open(
     folder: Path,
     recipe: pretrain.Recipe,
     first: int,
-    validate: Any,
-    write: Any,
+    run_hooks: tuple[Any, Any],
+    prepared: Prepared,
 ) -> together.Run:
     """The logs, hooks and checkpoints of one seed, closed when `stack` is."""
-    saving, evaluation = recipe.saving, recipe.evaluation
-    log = Log(folder / "metrics.jsonl", first)
-    samples = Log(folder / "samples.jsonl", first)
+    saving, evaluation, guard = recipe.saving, recipe.evaluation, recipe.guard
+    log, samples, _ = (
+        Log(folder / f"{name}.jsonl", first, guard.disk_seconds)
+        for name in ("metrics", "samples", "health")
+    )
+    journal = Log(folder / "events.jsonl", None, guard.disk_seconds)
+    journal.write({"step": first, "event": "start", "why": hosts.describe()})
     checkpoints = checkpoint.Checkpoints(
         folder,
         start_step=first,
@@ -169,8 +176,20 @@ def _open(
         keep_best=saving.keep_best,
         keep_every=saving.keep_every,
     )
+    readings = Readings(
+        log=log,
+        journal=journal,
+        guard=guard,
+        rewinds_left=0,
+        log_every=recipe.train.log_every,
+        num_steps=recipe.train.num_steps,
+        bytes_per_token=prepared.split("train")[0].bytes_per_token(),
+        tokens=checkpoint.tokens(folder, first) if first else 0,
+        confirm=checkpoints.confirm,
+    )
+    validate, write = run_hooks
     return together.Run(
-        log,
+        readings,
         (
             loop.Hook(evaluation.eval_every, validate, log),
             loop.Hook(evaluation.sample_every, write, samples),

@@ -27,3 +27,8 @@ class Tokenizer(Protocol):
 
     def save(self, directory: Path) -> None:
         """Write what `genlm.tokenizer.load` needs into `directory`."""
+
+
+def prompt_ids(tokenizer: Tokenizer, prompt: str) -> list[int]:
+    """The ids that a model reads before it continues `prompt`: BOS and the text's."""
+    return [tokenizer.special.bos, *tokenizer.encode(prompt.encode())]

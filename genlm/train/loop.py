@@ -10,22 +10,19 @@ away to prove it.
 
 import contextlib
 import dataclasses
+import functools
 import math
-import os
-from pathlib import Path
-import resource
 import signal
 import time
 from typing import Any, Callable, Iterator
 
-import jax
-import numpy as np
-
-from genlm.errors import Stopped, UserError
-from genlm.parallel.hosts import is_first
+from genlm.errors import Stopped
 from genlm.runs.checkpoint import Checkpoints
 from genlm.runs.metrics import Log
 from genlm.runs.progress import Bar
+from genlm.train.guard import GuardConfig, Watchdog
+from genlm.train.profile import Profile
+from genlm.train.readings import Readings
 from genlm.train.state import TrainState
 from genlm.train.step import TrainStep
 
@@ -37,6 +34,9 @@ class LoopConfig:
     num_steps: int
     log_every: int
     save_every: int
+    guard: GuardConfig = GuardConfig()
+    rewinds_left: int = 0  # of guard.max_rewinds
+    profile_steps: tuple[int, ...] = ()  # (first, last) that are traced
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +47,22 @@ class Hook:
     every: int
     run: Callable[[Any], dict[str, Any]]
     log: Log
+
+    def is_due(self, step: int, is_last: bool) -> bool:
+        return bool(self.every) and (step % self.every == 0 or is_last)
+
+
+@dataclasses.dataclass(frozen=True)
+class Probe:
+    """Every so many steps (0: never), and in the first, `run(state, batch)` gives a row
+    for `log` about the step that is about to be taken."""
+
+    every: int
+    run: Callable[[TrainState, Any], dict[str, Any]]
+    log: Log
+
+    def is_due(self, step: int) -> bool:
+        return bool(self.every) and (step % self.every == 0 or step == 1)
 
 
 class StopSignals:
@@ -77,52 +93,99 @@ def train(
     config: LoopConfig,
     *,
     log: Log,
+    journal: Log,
     checkpoints: Checkpoints,
     hooks: tuple[Hook, ...] = (),
+    probe: Probe | None = None,
     frozen: Any = None,
     bytes_per_token: float = math.nan,
+    tokens: int = 0,
 ) -> None:
     """Train from state.step to config.num_steps; the result is the last checkpoint.
 
     Args:
       train_step: compiled; it may donate the state.
       batches: device batches, the first one that of state.step.
+      journal: gets a row for each thing that went wrong and was lived through.
       bytes_per_token: turns nats a token into bits a byte.
+      tokens: trained on before state.step.
 
     Raises:
       UserError: a loss or gradient is not finite (names the step), a batch has no
         token to train on, or a disk is full.
+      Rewind: the loss spiked; go on from the newest checkpoint, without its batch.
       Stopped: SIGTERM or SIGINT came; the state was saved first.
     """
     first = step = int(state.step)
-    reader = _Reader(log, config, checkpoints, bytes_per_token)
-    with StopSignals() as signals, Bar(
-        "train", config.num_steps, start=first
-    ) as reader.bar:
+    readings = Readings(
+        log=log,
+        journal=journal,
+        guard=config.guard,
+        rewinds_left=config.rewinds_left,
+        log_every=config.log_every,
+        num_steps=config.num_steps,
+        bytes_per_token=bytes_per_token,
+        tokens=tokens,
+        confirm=checkpoints.confirm,
+    )
+    logs = [log, *(hook.log for hook in hooks)]
+    with contextlib.ExitStack() as stack:
+        signals = stack.enter_context(StopSignals())
+        readings.bar = stack.enter_context(Bar("train", config.num_steps, start=first))
+        folder = checkpoints.workdir
+        watchdog = Watchdog(config.guard.stall_seconds, journal, folder)
+        stack.enter_context(watchdog)
+        profile = stack.enter_context(Profile(config.profile_steps, folder))
+
+        @contextlib.contextmanager
+        def paused() -> Iterator[None]:
+            readings.flush()
+            with readings.paused(), watchdog.paused():
+                yield
+
         while step < config.num_steps:
-            state, metrics = train_step(state, next(batches), frozen)
+            batch = next(batches)
+            profile.before(step + 1)
+            if probe is not None and probe.is_due(step + 1):
+                with paused():
+                    probe.log.write({"step": step + 1, **probe.run(state, batch)})
+            state, metrics = train_step(state, batch, frozen)
             step += 1
-            reader.add(step, metrics)
-            done = step == config.num_steps or signals.received is not None
+            readings.add(step, metrics)
+            if step > first + 1:  # the one before has ended, so all is compiled
+                watchdog.beat(step - 1)
+            profile.after(step, metrics)
+            is_last = step == config.num_steps
+            is_done = is_last or signals.received is not None
             scores: dict[str, Any] = {}
-            for hook in hooks:
-                if hook.every and (step % hook.every == 0 or step == config.num_steps):
-                    reader.flush()
-                    with reader.paused():
-                        row = hook.run(model_params(state))
-                    scores |= row
-                    hook.log.write({"step": step, **row})
-            if done or step % config.save_every == 0:
-                reader.flush()
-                with reader.paused():
-                    for each in [log] + [h.log for h in hooks]:
+            for hook in (h for h in hooks if h.is_due(step, is_last)):
+                with paused():
+                    row = hook.run(model_params(state))
+                scores |= row
+                hook.log.write({"step": step, **row})
+            if is_done or step % config.save_every == 0 or checkpoints.is_owed():
+                with paused():
+                    for each in logs:
                         each.sync()
-                    checkpoints.save(step, split(state), scores.get("valid_loss"))
-            if done:
+                    save = functools.partial(
+                        checkpoints.save,
+                        step,
+                        split(state),
+                        scores.get("valid_loss"),
+                        readings.tokens,
+                    )
+                    save()
+                    while is_done and not checkpoints.written():
+                        time.sleep(1.0)
+                        save()
+            if is_done:
                 break
         if step > first:
-            _, metrics = train_step(state, next(batches), frozen)
-            reader.check(step + 1, jax.device_get(metrics))
+            values = None
+            while values is None:  # a batch that is left out proves nothing
+                state, metrics = train_step(state, next(batches), frozen)
+                values = readings.check(step + 1, metrics)
+            checkpoints.confirm(step)
             checkpoints.wait()
     if signals.received is not None:
         raise Stopped(signals.received, step)
@@ -150,86 +213,3 @@ def model_params(state: TrainState) -> Any:
     """The parameters that are measured, written with and saved as the model's: their
     average, where one is kept."""
     return state.params if state.ema is None else state.ema
-
-
-class _Reader:
-    """Reads each step's metrics one step late, checks them, logs them."""
-
-    bar: Bar
-
-    def __init__(
-        self, log: Log, config: LoopConfig, checkpoints: Checkpoints, bytes_per_token
-    ):
-        self._log, self._config, self._checkpoints = log, config, checkpoints
-        self._bytes_per_token = bytes_per_token
-        self._pending: tuple[int, Any] | None = None
-        self._begun = self._since = time.monotonic()
-        self._tokens = 0.0
-        self._is_first = True
-
-    def add(self, step: int, metrics: Any) -> None:
-        """`metrics` were dispatched; those before them are read now."""
-        self.flush()
-        self._pending = (step, metrics)
-
-    def flush(self) -> None:
-        if self._pending is None:
-            return
-        (step, metrics), self._pending = self._pending, None
-        values = self.check(step, jax.device_get(metrics))
-        self._tokens += values["weight"]
-        if step % self._config.log_every == 0 or step == self._config.num_steps:
-            self._write(step, values)
-        elif self._is_first:  # compiling it says nothing of the others' speed
-            self._since, self._tokens = time.monotonic(), 0.0
-        self._is_first = False
-
-    @contextlib.contextmanager
-    def paused(self) -> Iterator[None]:
-        """Time that is not counted into tokens a second."""
-        begun = time.monotonic()
-        yield
-        self._since += time.monotonic() - begun
-
-    def check(self, step: int, metrics: Any) -> dict[str, float]:
-        """Metrics as floats; the parameters they came from are proven finite."""
-        values = {name: float(np.asarray(x)) for name, x in metrics.items()}
-        if values["weight"] == 0:
-            raise UserError(f"step {step}: the batch has no token to train on")
-        for name in ("loss", "gradient_norm"):
-            if not math.isfinite(values[name]):
-                raise UserError(
-                    f"step {step}: {name} is {values[name]}; the run stopped, and the"
-                    " last checkpoint is from before. A lower learning rate may help."
-                )
-        self._checkpoints.confirm(step - 1)
-        return values
-
-    def _write(self, step: int, values: dict[str, float]) -> None:
-        now = time.monotonic()
-        rate = self._tokens / max(now - self._since, 1e-9)
-        self._since, self._tokens = now, 0.0
-        row = {
-            "step": step,
-            "loss": values["loss"],
-            "bits_per_byte": values["loss"] / math.log(2) / self._bytes_per_token,
-            **{k: v for k, v in values.items() if k not in ("loss", "weight")},
-            "seconds": round(now - self._begun, 3),
-            "tokens_per_second": round(rate, 1),
-            "memory_mb": memory_mb(),
-        }
-        if is_first():
-            self._log.write(row)
-        self.bar.update(step, f"loss {row['loss']:.3f}, {rate:,.0f} tokens/s")
-
-
-def memory_mb() -> float:
-    """Memory in use: of the first device where it tells, else of this process."""
-    stats = jax.local_devices()[0].memory_stats()
-    if stats and "bytes_in_use" in stats:
-        return round(stats["bytes_in_use"] / 2**20, 1)
-    statm = Path("/proc/self/statm")
-    if statm.exists():
-        pages = int(statm.read_text().split()[1])
-        return round(pages * os.sysconf("SC_PAGE_SIZE") / 2**20, 1)
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)

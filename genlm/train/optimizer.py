@@ -77,25 +77,52 @@ def make_schedule(config: OptimizerConfig, num_steps: int) -> optax.Schedule:
 
 
 def make_optimizer(
-    config: OptimizerConfig, num_steps: int, specs: Specs
+    config: OptimizerConfig,
+    num_steps: int,
+    specs: Specs,
+    *,
+    width_ratio: float = 1.0,
+    skip_nonfinite: bool = False,
 ) -> optax.GradientTransformation:
     """The gradient transformation of the recipe for parameters of `specs`.
+
+    Args:
+      width_ratio: see train.treatments.
+      skip_nonfinite: an update with an infinite or NaN gradient changes nothing.
 
     Raises:
       UserError: a rule matches no parameter.
     """
-    treated = treatments.of_specs(specs, config.name, config.weight_decay, config.rules)
+    treated = _treated(config, specs, width_ratio)
+    schedule = make_schedule(config, num_steps)
     transforms = {
-        str(t): _transform(t, config, make_schedule(config, num_steps), specs)
+        str(t): _transform(t, config, schedule, specs)
         for t in dict.fromkeys(jax.tree.leaves(treated))
     }
-    return optax.chain(
+    optimizer = optax.chain(
         optax.masked(
             optax.set_to_zero(),  # so that clipping does not see them
             jax.tree.map(lambda t: t.optimizer == "frozen", treated),
         ),
         optax.clip_by_global_norm(config.clip_norm),
         optax.partition(transforms, jax.tree.map(str, treated)),
+    )
+    if skip_nonfinite:  # how many in a row is the loop's to bound
+        return optax.apply_if_finite(optimizer, max_consecutive_errors=2**30)
+    return optimizer
+
+
+def trained(config: OptimizerConfig, specs: Specs) -> Any:
+    """A tree of booleans: whether each parameter is; None where all are."""
+    is_trained = jax.tree.map(
+        lambda t: t.optimizer != "frozen", _treated(config, specs)
+    )
+    return None if all(jax.tree.leaves(is_trained)) else is_trained
+
+
+def _treated(config: OptimizerConfig, specs: Specs, width_ratio: float = 1.0) -> Any:
+    return treatments.of_specs(
+        specs, config.name, config.weight_decay, config.rules, width_ratio
     )
 
 

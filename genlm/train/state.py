@@ -10,6 +10,7 @@ import optax
 
 from genlm.parallel import sharding
 from genlm.parallel import specs as parameters
+from genlm.train import spikes
 
 
 @struct.dataclass
@@ -21,7 +22,7 @@ class TrainState:
     opt_state: Any
     key: Any  # the run's key; a step's own is fold_in(key, step)
     ema: Any = None  # a running average of params
-    extra: Any = None  # what an algorithm keeps, such as an adaptive coefficient
+    extra: Any = None  # what an algorithm keeps: {"losses_W": the last ones}
 
 
 def make(
@@ -43,6 +44,7 @@ def make(
         opt_state=optimizer.init(params),
         key=key,
         ema=params if ema else None,
+        extra={"losses_W": spikes.empty()},
     )
 
 
@@ -74,6 +76,7 @@ def shardings(
         opt_state=of_optimizer,
         key=whole,
         ema=of_params if ema else None,
+        extra={"losses_W": whole},
     )
 
 

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from genlm.train import spikes
 from genlm.train.losses import Batch, Loss, Metrics
 from genlm.train.state import TrainState
 
@@ -25,6 +26,7 @@ def make_train_step(
     *,
     num_microbatches: int = 1,
     ema_decay: float = 0.0,
+    trained: Any = None,
 ) -> TrainStep:
     """The step; jit it with the state donated.
 
@@ -32,9 +34,15 @@ def make_train_step(
     what it was, and less of it in the first steps, min(ema_decay, (1 + n) / (10 + n)).
 
     Its metrics are float32 scalars: those of the loss a trained token, 'weight'
-    (trained tokens), 'trained_share' (of all token slots), 'gradient_norm' (of all
-    parameters, before clipping) and 'learning_rate'.
+    (trained tokens), 'trained_share' (of all token slots), 'gradient_norm' (of trained
+    parameters, before clipping), 'learning_rate' and 'spike' (see train.spikes).
+
+    Args:
+      trained: a tree like the parameters', false at those that stay as they are: no
+        gradient is computed for them. None: all are trained.
     """
+    if trained is not None:
+        loss = _frozen_where_not(trained, loss)
 
     def train_step(state: TrainState, batch: Batch, frozen: Any = None):
         key = jax.random.fold_in(state.key, state.step)
@@ -51,17 +59,37 @@ def make_train_step(
             "gradient_norm": optax.tree.norm(gradients),
             "learning_rate": jnp.asarray(schedule(state.step), jnp.float32),
         }
+        losses_W, metrics["spike"] = spikes.watch(
+            state.extra["losses_W"], metrics["loss"]
+        )
         params = optax.apply_updates(state.params, updates)
         ema = state.ema
         if ema is not None:
             kept = jnp.minimum(ema_decay, (1.0 + state.step) / (10.0 + state.step))
             ema = optax.incremental_update(params, ema, 1.0 - kept)
         new = dataclasses.replace(
-            state, step=state.step + 1, params=params, opt_state=opt_state, ema=ema
+            state,
+            step=state.step + 1,
+            params=params,
+            opt_state=opt_state,
+            ema=ema,
+            extra={**state.extra, "losses_W": losses_W},
         )
         return new, metrics
 
     return train_step
+
+
+def _frozen_where_not(trained: Any, loss: Loss) -> Loss:
+    def with_frozen(params, *rest):
+        stopped = jax.tree.map(
+            lambda p, is_trained: p if is_trained else jax.lax.stop_gradient(p),
+            params,
+            trained,
+        )
+        return loss(stopped, *rest)
+
+    return with_frozen
 
 
 def _summed_gradients(loss, params, frozen, batch, key, num_microbatches: int):

@@ -67,8 +67,20 @@ def _wrong(text: str, why: str) -> UserError:
     return UserError(f"optimizer.rules: {text!r}: {why}")
 
 
-def of_specs(specs: Specs, optimizer: str, decay: float, rules: tuple[str, ...]) -> Any:
+def of_specs(
+    specs: Specs,
+    optimizer: str,
+    decay: float,
+    rules: tuple[str, ...],
+    width_ratio: float = 1.0,
+) -> Any:
     """The tree of Treatment of a tree of ParamSpec.
+
+    Args:
+      width_ratio: how many times as wide the model is as the one that the learning
+        rate is of. Updates of a block's matrices shrink as it grows: an entry's by
+        the ratio, as in table 8 of arXiv:2203.03466, and Muon's, whose entries are
+        of one size, by its root. Decay a step stays as it is.
 
     Raises:
       UserError: a rule matches no parameter, or gives Muon what is no matrix.
@@ -84,7 +96,17 @@ def of_specs(specs: Specs, optimizer: str, decay: float, rules: tuple[str, ...])
             treated[path] = dataclasses.replace(treated[path], **rule.settings)
             if treated[path].optimizer == "muon" and not _is_matrix(flat[path]):
                 raise _wrong(text, f"{path} is no matrix, as Muon needs")
+    for path, treatment in treated.items():
+        if "layers" in flat[path].axes and _is_matrix(flat[path]):
+            treated[path] = _narrowed(treatment, width_ratio)
     return traverse_util.unflatten_dict(treated, sep="/")
+
+
+def _narrowed(treatment: Treatment, width_ratio: float) -> Treatment:
+    by = width_ratio**0.5 if treatment.optimizer == "muon" else width_ratio
+    return dataclasses.replace(
+        treatment, rate=treatment.rate / by, decay=treatment.decay * by
+    )
 
 
 def _is_matrix(spec: ParamSpec) -> bool:

@@ -76,6 +76,31 @@ def test_path(name: str, names: Path, prepare_only: Path, tmp_path: Path):
     assert contents(workdir) == {}
 
 
+PIN = "#sha256=" + "0" * 64
+URLS = {
+    "https://example.org/text.txt": ["sha256sum", "text.txt#sha256=HEX"],
+    "https://example.org/text.txt#sha256=abc": ["sha256sum", "64 digits"],
+    "http://127.0.0.1:1/text.txt" + PIN: ["refused", "offline", "--config.data.paths="],
+    "http://nowhere.invalid/text.txt" + PIN: ["nowhere.invalid", "offline"],
+    "https:///text.txt" + PIN: ["names no host"],
+    "public:tinyshakespear": ["did you mean public:tinyshakespeare?", "names"],
+    "public:": ["no public set ''", "tinyshakespeare"],
+    "nothing.txt,public:shakespeare": ["no file nothing.txt"],
+}
+
+
+@pytest.mark.parametrize("paths", URLS)
+def test_url(paths: str, prepare_only: Path, tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("NO_PROXY", "*")
+    workdir = tmp_path / "run"
+    line = mistake(
+        "run", prepare_only, "--workdir", workdir, f"--config.data.paths={paths}"
+    )
+    assert all(word in line for word in URLS[paths]), line
+    assert contents(tmp_path) == {}
+
+
 def test_bad_byte_past_the_first_part(prepare_only: Path, tmp_path: Path):
     line = "It was the best of times, it was the worst of times. \N{BULLET}\n".encode()
     raw = bytearray(line * ((9 << 20) // len(line)))

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from genlm.data import batches
+from genlm.data.plan import Plan
 from tests.command import ROOT, environment
 from tests.laws.written import PAD, Written, numbered, write
 
@@ -36,7 +37,7 @@ def _train(split: Written, seed: int = 0, **processes: int) -> batches.TrainBatc
     return batches.TrainBatches(
         split.tokens,
         split.rows,
-        batch_size=BATCH_SIZE,
+        Plan(BATCH_SIZE),
         seed=seed,
         pad=PAD,
         **processes,

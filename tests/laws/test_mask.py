@@ -18,7 +18,7 @@ from genlm.model import transformer
 from genlm.runs import metrics
 from genlm.runs.checkpoint import Checkpoints
 from genlm.runs.metrics import Log
-from genlm.train import loop, losses, optimizer, state, step
+from genlm.train import loop, losses, optimizer, spikes, state, step
 from tests.laws.families import BASE, FAMILIES, alone, weights
 
 NUM_STEPS = 3
@@ -41,6 +41,7 @@ def _training() -> tuple[state.TrainState, step.TrainStep]:
         params=params,
         opt_state=jax.jit(made.init)(params),
         key=jax.random.PRNGKey(0),
+        extra={"losses_W": spikes.empty()},
     )
     train_step = step.make_train_step(
         losses.make_next_token_loss(SHALLOW),
@@ -61,6 +62,7 @@ def _train(workdir: Path, batches: list) -> list[dict]:
             iter(batches),
             loop.LoopConfig(num_steps=NUM_STEPS, log_every=1, save_every=NUM_STEPS),
             log=log,
+            journal=Log(workdir / "events.jsonl", None),
             checkpoints=saved,
         )
     log.close()

@@ -7,6 +7,7 @@ import sys
 import jax
 
 from genlm.data import batches, rows, shards
+from genlm.data.plan import Plan
 from genlm.parallel import hosts, sharding
 from tests.laws.test_mesh import (
     MODEL,
@@ -25,7 +26,7 @@ def main(folder: str) -> None:
     data = batches.TrainBatches(
         tokens,
         rows.index(tokens.documents, MODEL.max_length),
-        batch_size=8,
+        Plan(8),
         seed=0,
         pad=0,
         process=jax.process_index(),

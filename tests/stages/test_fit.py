@@ -27,10 +27,8 @@ def _finished(folder: Path, size: int, steps: int, text: str = "text") -> Path:
     folder.mkdir()
     model = TransformerConfig(vocab_size=259, max_length=16, **dial.shape(size, 16))
     loss = float(LAW(fit.num_parameters(model), 64.0 * steps))
-    recipe = ConfigDict({"train": {"num_steps": steps, "batch_size": 4}})
-    rows = [{"step": steps, "trained_share": 1.0}, {"step": steps, "valid_loss": loss}]
+    rows = [{"step": steps, "tokens": 64 * steps}, {"step": steps, "valid_loss": loss}]
     directory.write_json(folder / "model.json", dataclasses.asdict(model))
-    (folder / "config.json").write_text(config.to_json(recipe))
     (folder / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
     made = lineage.of_outputs(folder, ["metrics.jsonl"])
     lineage.write(folder, {text: {"sha256": text}}, made)

@@ -13,7 +13,7 @@ from genlm.parallel import hosts
 from genlm.runs import directory, lineage, metrics
 from genlm.stages import sweep
 from genlm.train import seeds
-from genlm.train.seeds import TooLarge
+from genlm.train.seeds import NotTogether
 from genlm.train.state import TrainState
 from tests.command import ROOT
 
@@ -94,14 +94,14 @@ def test_points_that_fail_leave_the_others(together: Path):
     found = directory.read_json(together / "sweep.json")
     errors = [point["error"] for point in found["points"]]
     assert errors[:2] == ["", ""]
-    assert all("a lower learning rate may help" in error for error in errors[2:])
+    assert all("lower learning rate may help" in error for error in errors[2:])
     last = found["settings"][-1]
     assert last["setting"] == "learning_rate=1e30" and last["failed"] == 2
 
 
 def test_seeds_that_do_not_fit_take_turns(recipe, apart: Path, capsys, monkeypatch):
     def too_large(todo):
-        raise TooLarge("no room")
+        raise NotTogether("no room")
 
     monkeypatch.setattr(sweep.together, "run", too_large)
     assert sweep.run(recipe, apart, [RATES], (0, 1), is_together=True)
@@ -117,7 +117,7 @@ def test_what_does_not_fit_is_told_from_the_compiled_step(monkeypatch):
         return state, {"loss": jnp.sum(state.params * batch)}
 
     monkeypatch.setattr(hosts, "free_memory", lambda: 100.0)
-    with pytest.raises(TooLarge, match="steps of 2 seeds together need"):
+    with pytest.raises(NotTogether, match="steps of 2 seeds together need"):
         seeds.compile_step(step, make, jnp.arange(2), jnp.ones((2, 8)))
 
 

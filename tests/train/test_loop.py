@@ -19,11 +19,11 @@ from genlm.train.state import TrainState
 @jax.jit
 def _step(state, batch, frozen):
     one = jnp.ones(())
-    metrics = {"loss": one, "gradient_norm": one, "weight": one}
+    metrics = {"loss": one, "gradient_norm": one, "weight": one, "spike": 0 * one}
     return dataclasses.replace(state, step=state.step + 1), metrics
 
 
-def _train(folder, config: loop.LoopConfig, hook) -> None:
+def _train(folder, config: loop.LoopConfig, hook, tokens: int = 0) -> None:
     state = TrainState(
         jnp.zeros((), jnp.int32), {"w": jnp.ones(8)}, (), jax.random.PRNGKey(0)
     )
@@ -36,8 +36,10 @@ def _train(folder, config: loop.LoopConfig, hook) -> None:
             itertools.repeat({}),
             config,
             log=Log(folder / "metrics.jsonl"),
+            journal=Log(folder / "events.jsonl", None),
             checkpoints=checkpoints,
             hooks=(loop.Hook(2, hook, Log(folder / "samples.jsonl")),),
+            tokens=tokens,
         )
 
 
@@ -61,3 +63,12 @@ def test_hooks_and_compiling_are_not_in_tokens_a_second(tmp_path):
     rates = [row["tokens_per_second"] for row in rows if "loss" in row]
     # a token a step: with two hooks of half a second in four steps it would be below 4
     assert len(rates) == 2 and min(rates) > 8
+
+
+@pytest.mark.parametrize("before, counted", [(0, [2, 4]), (7, [9, 11])])
+def test_tokens_are_counted_from_what_came_before(tmp_path, before, counted):
+    config = loop.LoopConfig(num_steps=4, log_every=2, save_every=4)
+    _train(tmp_path, config, lambda params: {}, before)  # a token a step
+    rows = metrics.read(tmp_path / "metrics.jsonl")
+    assert [row["tokens"] for row in rows if "tokens" in row] == counted
+    assert checkpoint.tokens(tmp_path, 4) == (counted[-1])

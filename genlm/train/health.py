@@ -1,0 +1,63 @@
+"""HEALTH: what goes on inside a model while it learns, layer by layer.
+
+A look costs a step and changes nothing. Its row, for health.jsonl:
+  gradient, update     of each parameter: its norm, and that of the update beside its
+                       own; a list over layers where it is stacked
+  activation           root mean square after each layer
+  attention_entropy    of each layer, nats: 0 looks at one token, log t at all t alike
+  dead                 of each layer, the share of mlp units that are off (below
+                       1e-6 of the largest) on every token of the batch
+"""
+
+from typing import Any, Callable, Mapping
+
+from flax import traverse_util
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from genlm.model import transformer
+from genlm.model.transformer import TransformerConfig
+from genlm.train import losses
+from genlm.train.state import TrainState
+
+_EPSILON = 1e-12
+
+
+def make_probe(
+    config: TransformerConfig,
+    optimizer: optax.GradientTransformation,
+    vocab_chunk: int = 0,
+) -> Callable[[TrainState, Any], dict[str, Any]]:
+    """A function of a state and the batch it is about to train on: a row."""
+    loss = losses.make_next_token_loss(config, vocab_chunk)
+
+    @jax.jit
+    def look(state: TrainState, batch: Mapping[str, jax.Array]):
+        gradients, sums = jax.grad(loss, has_aux=True)(state.params, None, batch, None)
+        gradients = jax.tree.map(lambda g: g / sums["weight"], gradients)
+        updates, _ = optimizer.update(gradients, state.opt_state, state.params)
+        _, inside, _ = transformer.apply(state.params, batch, config, look=True)
+        shares = jax.tree.map(
+            lambda u, p: u / (p + _EPSILON), _norms(updates), _norms(state.params)
+        )
+        return {"gradient": _norms(gradients), "update": shares, **inside}
+
+    def probe(state: TrainState, batch: Any) -> dict[str, Any]:
+        found = jax.device_get(look(state, batch))
+        flat = traverse_util.flatten_dict(found, sep="/")
+        return {name: np.asarray(x, np.float64).tolist() for name, x in flat.items()}
+
+    return probe
+
+
+def _norms(tree: Any) -> Any:
+    """The norm of each array, of each layer's where they are stacked."""
+
+    def norm(path: Any, x: jax.Array) -> jax.Array:
+        is_stacked = any(getattr(key, "key", None) == "layers" for key in path)
+        dims = tuple(range(1 if is_stacked else 0, x.ndim))
+        return jnp.sqrt(jnp.sum(jnp.square(x), axis=dims))
+
+    return jax.tree_util.tree_map_with_path(norm, tree)

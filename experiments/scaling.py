@@ -18,27 +18,25 @@ from experiments import base, dial
 WIDTHS = [32, 48, 64, 96]  # of four layers, so of heads of a quarter
 BUDGETS = [1_000_000, 1_500_000, 2_200_000]  # tokens; the text has 2.2 M
 LARGEST = [128, 3_000_000]
-_LAYERS = 4
-_ROWS = 2  # of a step; with 4, short runs end before attention has learnt to look
 
 
 def get_config(arg: str = "") -> ConfigDict:
     """Prepare once, the ladder, its fit, then the largest run and the comparison."""
-    widths, budgets, (width, budget), rows = WIDTHS, BUDGETS, LARGEST, _ROWS
-    draws = 200
+    widths, budgets, (width, budget) = WIDTHS, BUDGETS, LARGEST
+    layers, rows, draws = 4, 2, 200  # of 4 rows a step there would be too few steps
     parent = base.pretrain("nano")
     if base.argument(arg, "smoke"):
         base.smoke(parent)
-        widths, budgets, (width, budget), rows = WIDTHS[:3], [512, 768], [80, 1024], 8
-        draws = 10
+        widths, budgets, (width, budget) = [8, 12, 16], [512, 768], [24, 1024]
+        layers, rows, draws = 1, 8, 10
         parent.data.valid_fraction = 0.01
     parent.train.batch_size = rows
     ladder = {
-        f"w{w}_d{d}": _pretrain(parent, dial.shape(_LAYERS, w // _LAYERS), d)
+        f"w{w}_d{d}": _pretrain(parent, dial.shape(layers, w // layers), d)
         for w in widths
         for d in budgets
     }
-    largest = _pretrain(parent, dial.shape(_LAYERS, width // _LAYERS), budget)
+    largest = _pretrain(parent, dial.shape(layers, width // layers), budget)
     tokens = largest.train.num_steps * largest.train.batch_size * parent.data.row_length
     target = {
         "parameters": dial.num_parameters(largest.model.to_dict(), vocab_size=259),

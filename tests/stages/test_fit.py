@@ -104,10 +104,10 @@ def test_runs_on_different_texts_are_not_compared(life, tmp_path: Path):
 @pytest.mark.parametrize(
     "override, said",
     [
-        ("fit.runs=w32_d512,w32_d768", "a law of five constants needs 6"),
+        ("fit.runs=w8_d512,w8_d768", "a law of five constants needs 6"),
         ("fit.draws=0", "draws 0 is not a positive number"),
         ("fit.target.tokens=0", "target.parameters or tokens is not positive"),
-        ("check.runs=w32_d512,largest", "does not name the one run to check"),
+        ("check.runs=w8_d512,largest", "does not name the one run to check"),
         ("check.runs=largset", "no earlier stage"),
     ],
 )

@@ -24,8 +24,8 @@ ATTACK = "```\n<script>alert(1)</script>\r\n# no title\x00"
 def _write(workdir: Path, names: tuple[str, ...], start_step: int, last: int) -> None:
     """What a run does from `start_step` to `last`."""
     with sinks.opened(names, workdir, start_step) as watching:
-        log = Log(workdir / "metrics.jsonl", start_step, watching)
-        samples = Log(workdir / "samples.jsonl", start_step, watching)
+        log = Log(workdir / "metrics.jsonl", start_step, sinks=watching)
+        samples = Log(workdir / "samples.jsonl", start_step, sinks=watching)
         for step in range(start_step + 1, last + 1):
             log.write({"step": step, "loss": 1 / step + last, "seconds": 0.5 * last})
             if step % 3 == 0:
@@ -86,7 +86,9 @@ def test_a_watcher_asked_for_later_gets_the_rows_before(tmp_path):
 def test_numbers_that_are_not_finite_pass(tmp_path):
     run = _new(tmp_path / "run")
     with sinks.opened(("tensorboard",), run, 0) as watching:
-        Log(run / "metrics.jsonl", 0, watching).write({"step": 1, "loss": float("nan")})
+        Log(run / "metrics.jsonl", 0, sinks=watching).write(
+            {"step": 1, "loss": float("nan")}
+        )
     _check_tensorboard(run)
 
 
@@ -121,13 +123,13 @@ def test_a_killed_run_is_watched_to_its_end(tmp_path):
 
 def _check_tokens(run: Path, rows: list[dict]) -> None:
     """That `tokens` counts what the batches hold, from step 0 on."""
-    from genlm.data import batches
+    from genlm.data import batches, plan
     from genlm.stages.prepare import Prepared
 
     prepared = Prepared(run / "data")
     pad = prepared.tokenizer.special.pad
     train = batches.TrainBatches(
-        *prepared.split("train"), batch_size=8, seed=0, pad=pad
+        *prepared.split("train"), plan.Plan(8), seed=0, pad=pad
     )
     total, counted = 0, {0: 0}
     for step in range(43):

@@ -2,13 +2,14 @@
 
   genlm run experiments/scaling.py --workdir runs/scaling
 
-Sixteen runs, sizes 1 to 4 of the dial at 24 of width a layer (HEADS) by four budgets
-of bytes; each ends its own schedule, since a run cut off in a longer one's middle is
-no measure of its budget (arXiv:2203.15556). Then the stages `fit`, which foretells the
-run `largest` (size 5, with 2.9 times the compute of any before), the run itself, and
-`check`. docs/scaling.svg shows it.
+Twelve runs, four widths by three budgets of bytes, each with a schedule that ends with
+its budget: a run cut off in a longer one's middle is no measure of it
+(arXiv:2203.15556). Widths of one depth, since models of one and two layers follow a law
+of their own; the rest is as the dial has it (experiments/dial.py). Then the stages
+`fit`, which foretells the run `largest` (2.4 times the compute of any before), the run
+itself, and `check`. docs/scaling.svg is what `check` drew.
 
-TODO
+HWTIME
 """
 
 from ml_collections import ConfigDict

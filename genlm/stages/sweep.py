@@ -60,7 +60,7 @@ def points(
                 configs.apply(point, f"--config.{override}")
             point.seed, point.data.prepared = seed, data
             pretrain.read(point)  # what is wrong shows now, not after the first hours
-            setting = ",".join(o.split(".")[-1] for o in choice) or "as given"
+            setting = ",".join(map(_short, choice)) or "as given"
             made.append(Point(setting, seed, point))
     names = [point.name for point in made]
     if twice := sorted({n for n in names if names.count(n) > 1}):
@@ -79,6 +79,12 @@ def _values(config: ConfigDict, text: str) -> Iterator[str]:
         raise UserError(f"--vary {key}: its own values have commas; sweep it by hand")
     for value in values.split(","):
         yield f"{key}={value}"
+
+
+def _short(override: str) -> str:
+    """'learning_rate=0.1' of 'optimizer.learning_rate=0.1'."""
+    key, _, value = override.partition("=")
+    return f"{key.split('.')[-1]}={value}"
 
 
 def run(

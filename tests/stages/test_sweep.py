@@ -18,7 +18,7 @@ from genlm.train.state import TrainState
 from tests.command import ROOT
 
 RECIPE = f"{ROOT / 'experiments' / 'pretrain_names.py'}:smoke"
-RATES = "optimizer.learning_rate=1e-3,3e-3"
+RATES = "optimizer.learning_rate=1e-3,0.003"
 _TIMES = {"seconds", "tokens_per_second", "memory_mb"}
 
 
@@ -48,7 +48,11 @@ def together(recipe, tmp_path_factory) -> Path:
 
 def test_every_point_is_a_run_and_the_best_comes_first(apart: Path):
     found = directory.read_json(apart / "sweep.json")
-    assert len(found["points"]) == 4
+    assert [point["name"] for point in found["points"]] == [
+        f"learning_rate={rate},seed={seed}"
+        for rate in ("1e-3", "0.003")
+        for seed in (0, 1)
+    ]
     for point in found["points"]:
         assert lineage.faults(apart / point["name"]) == []
     means = [setting["mean"] for setting in found["settings"]]

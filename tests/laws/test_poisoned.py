@@ -13,6 +13,7 @@ from genlm.cli.__main__ import main
 from genlm.runs import metrics
 from tests.command import ROOT, environment, genlm
 from tests.data_files import write_names
+from tests.laws.test_resume import NO_POISON
 
 SETTINGS = {
     "train.num_steps": 900,
@@ -39,14 +40,12 @@ def _command(names: Path, workdir: Path, **changes: object) -> list[str]:
 
 
 def _poisoned(command: list[str], **plan: object) -> subprocess.CompletedProcess:
-    nowhere = 10**9
-    none = {"noise": (nowhere, nowhere), "nan": [], "hang": nowhere, "full": nowhere}
     return subprocess.run(
         [
             sys.executable,
             "-m",
             "tests.laws.poisoned",
-            json.dumps(none | plan),
+            json.dumps(NO_POISON | plan),
             *command,
         ],
         cwd=ROOT,

@@ -19,6 +19,8 @@ from genlm.runs import checkpoint, metrics
 from tests.command import ROOT, environment, genlm
 from tests.data_files import write_names
 
+NO_POISON = {"noise": (10**9, 10**9), "nan": [], "hang": 10**9, "full": 10**9}
+
 
 def _command(names: Path, workdir: Path, num_steps: int) -> list[str]:
     """A training that saves every 5 steps and validates every 10."""
@@ -32,15 +34,26 @@ def _command(names: Path, workdir: Path, num_steps: int) -> list[str]:
         "model.dropout": 0.1,
         "train.num_microbatches": 2,
         "train.ema_decay": 0.9,
+        "train.ramp_from": 4,
+        "train.ramp_steps": 30,
+        "train.probe_every": 20,
+        "optimizer.name": "muon",
+        "guard.max_rewinds": 2,
+        "guard.rewind_skips": 6,
+        "guard.max_nonfinite": 2,
     }
     overrides = [f"--config.{k}={v}" for k, v in settings.items()]
     recipe = "experiments/pretrain_names.py:smoke"
     return ["run", recipe, "--workdir", str(workdir), *overrides]
 
 
-def _start(command: list[str]) -> subprocess.Popen:
+def _start(command: list[str], poison: dict | None = None) -> subprocess.Popen:
+    """The command; batches that `poison` names go wrong: see tests.laws.poisoned."""
+    module = ["genlm.cli"]
+    if poison is not None:
+        module = ["tests.laws.poisoned", json.dumps(NO_POISON | poison)]
     return subprocess.Popen(
-        [sys.executable, "-m", "genlm.cli", *command],
+        [sys.executable, "-m", *module, *command],
         cwd=ROOT,
         env=environment(),
         stdout=subprocess.DEVNULL,
@@ -60,11 +73,24 @@ def _is_saving(workdir: Path) -> bool:
     return any(p.is_dir() and p.name not in done for p in root.glob("*"))
 
 
-def _kill_once(command: list[str], workdir: Path, after: int, moment: str, rng) -> str:
+def _finish(command: list[str], poison: dict | None) -> None:
+    process = _start(command, poison)
+    said = process.communicate()[1]
+    assert process.returncode == 0, said
+
+
+def _kill_once(
+    command: list[str],
+    workdir: Path,
+    after: int,
+    moment: str,
+    rng: random.Random,
+    poison: dict | None,
+) -> str:
     """Start the run; kill it at a random `moment`: while it starts, or past step
     `after` in a save or anywhere. Says where it was: 'start', 'save', 'step', 'end'."""
     after = max(after, _last_step(workdir))  # a restart goes back to its checkpoint
-    process = _start(command)
+    process = _start(command, poison)
     if moment == "start":
         time.sleep(rng.uniform(0, 2.5))
         where = "start"
@@ -98,13 +124,19 @@ def _arrays(workdir: Path) -> list[np.ndarray]:
 
 
 def _check_kills(
-    tmp_path: Path, *, saves: int, starts: int, anywhere: int, num_steps: int
-) -> None:
+    tmp_path: Path,
+    *,
+    saves: int,
+    starts: int,
+    anywhere: int,
+    num_steps: int,
+    poison: dict | None = None,
+) -> Path:
     """That a run killed so often ends as one that never was. A kill meant for a save
     that came too late counts as one anywhere, and another is tried."""
     names = write_names(tmp_path / "names.txt")
     straight, killed = tmp_path / "straight", tmp_path / "killed"
-    genlm(*_command(names, straight, num_steps))
+    _finish(_command(names, straight, num_steps), poison)
     rng = random.Random(0)
     plan = ["save"] * saves + ["start"] * starts + ["step"] * anywhere
     rng.shuffle(plan)
@@ -112,21 +144,22 @@ def _check_kills(
     where = []
     for number, moment in enumerate(plan):
         after = number * num_steps // (2 * len(plan))
-        where.append(_kill_once(command, killed, after, moment, rng))
+        where.append(_kill_once(command, killed, after, moment, rng, poison))
         while moment == "save" and where[-1] == "step":
-            where.append(_kill_once(command, killed, after, moment, rng))
+            where.append(_kill_once(command, killed, after, moment, rng, poison))
     assert "end" not in where, f"the run ended before it was killed: {where}"
     assert where.count("save") >= saves, f"too few kills in a save: {where}"
-    genlm(*command)
+    _finish(command, poison)
     assert "as it was written" in genlm("verify", killed).stdout
 
     for a, b in zip(_arrays(straight), _arrays(killed), strict=True):
         np.testing.assert_array_equal(a, b)
-    for file in ("metrics.jsonl", "samples.jsonl"):
+    for file in ("metrics.jsonl", "samples.jsonl", "health.jsonl"):
         assert _timeless(straight / file) == _timeless(killed / file)
     assert [
         r["step"] for r in metrics.read(killed / "metrics.jsonl") if "loss" in r
     ] == (list(range(1, num_steps + 1)))
+    return killed
 
 
 def test_killed_runs_end_as_uninterrupted_ones(tmp_path):
@@ -135,7 +168,12 @@ def test_killed_runs_end_as_uninterrupted_ones(tmp_path):
 
 @pytest.mark.slow
 def test_forty_kills(tmp_path):
-    _check_kills(tmp_path, saves=10, starts=5, anywhere=25, num_steps=900)
+    poison = {"noise": (302, 305), "nan": [500, 501, 700]}
+    killed = _check_kills(
+        tmp_path, saves=10, starts=5, anywhere=25, num_steps=900, poison=poison
+    )
+    events = [row["event"] for row in metrics.read(killed / "events.jsonl")]
+    assert events.count("rewind") >= 1 and events.count("update left out") >= 3
 
 
 @pytest.mark.slow

@@ -32,7 +32,7 @@ def load(reference: str, overrides: Iterable[str] = ()) -> ConfigDict:
     path, _, arg = reference.partition(":")
     config = _get_config(Path(path), arg)
     for override in overrides:
-        _apply(config, override)
+        apply(config, override)
     return config
 
 
@@ -80,7 +80,7 @@ def _line(error: Exception, file: str | None) -> str:
     return f" line {lines[-1]}" if lines else ""
 
 
-def _apply(config: ConfigDict, override: str) -> None:
+def apply(config: ConfigDict, override: str) -> None:
     """Set one `--config.a.b=value` in place; the key must exist."""
     name, equals, text = override.partition("=")
     if not name.startswith("--config.") or not equals:

@@ -11,6 +11,7 @@ from genlm.errors import UserError
 
 VERBS = {
     "run": "run an experiment config",
+    "sweep": "run a config at several settings and seeds, and compare",
     "generate": "continue prompts with a trained model",
     "report": "write a run's report as one HTML file",
     "verify": "check a run's files against what was written",
@@ -40,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     if argv is None:
         argv = sys.argv[1:]
-        if argv and argv[0] in ("run", "generate"):
+        if argv and argv[0] in ("run", "sweep", "generate"):
             _take_huge_pages()
     name = f"genlm {argv[0]}" if argv else "genlm"
     try:
@@ -84,7 +85,7 @@ def _call(argv: list[str]) -> int:
             verb.epilog = f"example: {module.EXAMPLE}"
             module.add_arguments(verb)
     arguments, rest = parser.parse_known_args(argv)
-    if rest and arguments.verb != "run":
+    if rest and arguments.verb not in ("run", "sweep"):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     arguments.rest = rest
     return importlib.import_module(f"genlm.cli.{arguments.verb}").main(arguments)

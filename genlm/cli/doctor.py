@@ -11,7 +11,7 @@ from genlm.errors import UserError
 EXAMPLE = "genlm doctor"
 CORE = (
     "jax jaxlib flax optax orbax-checkpoint sentencepiece ml_collections grain numpy"
-    " rich"
+    " scipy rich"
 ).split()
 EXTRAS = {
     "report": ("matplotlib", "jinja2"),

@@ -2,9 +2,9 @@
 
 A config with `stage` is one stage, run in the workdir. A config with `stages` is a
 life: each named section is a stage config, run in order in workdir/<name>; where such
-a section's `data.prepared` or `source` names an earlier stage, it means that stage's
-directory. A stage module has READS (what must stand in its config), read(config), which
-checks every value, and run(config, workdir).
+a section's `data.prepared`, `source` or `runs` names an earlier stage, it means that
+stage's directory. A stage module has READS (what must stand in its config),
+read(config), which checks every value, and run(config, workdir).
 """
 
 import importlib
@@ -19,7 +19,7 @@ from genlm.errors import UserError
 from genlm.runs import directory
 from genlm.stages import rerun
 
-STAGES = ("prepare", "pretrain", "evaluate")
+STAGES = ("prepare", "pretrain", "evaluate", "fit", "check")
 
 
 def run(config: ConfigDict, workdir: Path) -> None:
@@ -53,16 +53,23 @@ def _section(config: ConfigDict, name: str, workdir: Path) -> ConfigDict:
         raise UserError(f"'stages' names {name!r}, and there is no such section")
     section = config[name].copy_and_resolve_references()
     earlier = config.stages[: config.stages.index(name)]
-    places = (section.get("data", ConfigDict()), "prepared"), (section, "source")
-    for node, key in places:
-        value = node.get(key)
+
+    def place(key: str, value: str) -> str:
         if value in earlier:
-            node[key] = str(workdir / value)
-        elif value and not Path(value).is_dir():
+            return str(workdir / value)
+        if value and not Path(value).is_dir():
             raise UserError(
                 f"{name}: {key} is {value!r}, no earlier stage"
                 f" ({', '.join(earlier) or 'there is none'}) and no directory"
             )
+        return value
+
+    places = (section.get("data", ConfigDict()), "prepared"), (section, "source")
+    for node, key in places:
+        if key in node:
+            node[key] = place(key, node[key])
+    if "runs" in section:
+        section.runs = tuple(place("runs", value) for value in section.runs)
     return section
 
 

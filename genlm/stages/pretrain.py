@@ -174,7 +174,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
         return
     hosts.setup()
     mesh = meshes.make(recipe.mesh)
-    _check_division(recipe, mesh)
+    check_division(recipe, mesh)
     model = configs.to_dataclass(
         TransformerConfig,
         config.model,
@@ -186,7 +186,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     interop.save_model(workdir, model, prepared.tokenizer)
     with jax.set_mesh(mesh):
         _train(workdir, prepared, model, recipe, mesh, start)
-    lineage.write(workdir, prepared.inputs, _outputs(workdir))
+    lineage.write(workdir, prepared.inputs, outputs(workdir))
     if recipe.saving.copy_to:
         remote.push_small(workdir, recipe.saving.copy_to)
 
@@ -200,7 +200,7 @@ def _train(
     start: int | None,
 ) -> None:
     """Train to the end; after a spike, again from the newest checkpoint."""
-    parts = _parts(model, recipe, mesh)
+    parts = make_parts(model, recipe, mesh)
     patience = recipe.guard.disk_seconds
     journal = metrics.Log(workdir / "events.jsonl", None, patience)
     journal.write({"step": start or 0, "event": "start", "why": hosts.describe()})
@@ -226,7 +226,7 @@ def _train(
 _LEFT = "left_out"  # (first, last) batch that a rewind leaves out
 
 
-class _Parts(NamedTuple):
+class Parts(NamedTuple):
     """What is compiled once, however often training begins again."""
 
     specs: specs.Specs
@@ -235,7 +235,7 @@ class _Parts(NamedTuple):
     ema: bool
 
 
-def _parts(model: TransformerConfig, recipe: Recipe, mesh: Any) -> _Parts:
+def make_parts(model: TransformerConfig, recipe: Recipe, mesh: Any) -> Parts:
     train, optimizing = recipe.train, recipe.optimizing
     param_specs = transformer.param_specs(model)
     optimizer = optimizers.make_optimizer(
@@ -261,7 +261,7 @@ def _parts(model: TransformerConfig, recipe: Recipe, mesh: Any) -> _Parts:
             sharding.replicated(mesh),
         ),
     )
-    return _Parts(param_specs, optimizer, train_step, ema)
+    return Parts(param_specs, optimizer, train_step, ema)
 
 
 def _attempt(
@@ -270,7 +270,7 @@ def _attempt(
     model: TransformerConfig,
     recipe: Recipe,
     mesh: jax.sharding.Mesh,
-    parts: _Parts,
+    parts: Parts,
     plan: Plan,
     journal: metrics.Log,
     start: int | None,
@@ -312,7 +312,7 @@ def _attempt(
         log, samples = open_log("metrics", watching), open_log("samples", watching)
         rewinds_left = guard.max_rewinds - len(plan.left_out)
         batches_ = Ahead(
-            _reader(prepared, recipe, plan).since,
+            reader(prepared, recipe, plan).since,
             first,
             guard.stall_seconds,
             lambda step: note(step, "stall", "no batch came; reading it again"),
@@ -343,7 +343,7 @@ def _attempt(
 
 
 def _state(
-    workdir: Path, parts: _Parts, mesh: jax.sharding.Mesh, seed: int, start: int | None
+    workdir: Path, parts: Parts, mesh: jax.sharding.Mesh, seed: int, start: int | None
 ) -> TrainState:
     """A fresh state, or that of checkpoint `start`, on any mesh."""
     where = f"from step {start or 0} on {mesh.size} {jax.default_backend()} device(s)"
@@ -360,7 +360,7 @@ def _state(
     return loop.join(checkpoint.restore(workdir, start, loop.split(abstract)))
 
 
-def _reader(prepared: Prepared, recipe: Recipe, plan: Plan) -> batches.TrainBatches:
+def reader(prepared: Prepared, recipe: Recipe, plan: Plan) -> batches.TrainBatches:
     """This process's part of the batches."""
     tokens, rows = prepared.split("train")
     return batches.TrainBatches(
@@ -374,7 +374,7 @@ def _reader(prepared: Prepared, recipe: Recipe, plan: Plan) -> batches.TrainBatc
     )
 
 
-def _outputs(workdir: Path) -> dict[str, str]:
+def outputs(workdir: Path) -> dict[str, str]:
     """Hashes of what the run made; checkpoints by their manifests."""
     last = checkpoint.steps(workdir)[-1]
     manifests = sorted(checkpoint.root(workdir).glob(f"{last}.*.json"))
@@ -384,7 +384,7 @@ def _outputs(workdir: Path) -> dict[str, str]:
     return lineage.of_outputs(workdir, names)
 
 
-def _check_division(recipe: Recipe, mesh: jax.sharding.Mesh) -> None:
+def check_division(recipe: Recipe, mesh: jax.sharding.Mesh) -> None:
     ways = mesh.shape["data"] * mesh.shape["fsdp"]
     train = recipe.train
     for name in ("batch_size", "ramp_from"):

@@ -9,7 +9,7 @@ from genlm import config as configs
 from genlm.errors import UserError
 from genlm.runs import directory, lineage
 
-_INPUTS = ("data.prepared", "source")  # compared by content, not by path
+_INPUTS = ("data.prepared", "source", "runs")  # compared by content, not by path
 
 
 def check_kind(config: ConfigDict, workdir: Path) -> None:

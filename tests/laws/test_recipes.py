@@ -8,7 +8,7 @@ from genlm import config, stages
 from genlm.runs import lineage
 from tests.command import ROOT
 
-PARENTS = {"__init__", "base"}
+PARENTS = {"__init__", "base", "dial"}
 RECIPES = sorted(
     p for p in (ROOT / "experiments").rglob("*.py") if p.stem not in PARENTS
 )

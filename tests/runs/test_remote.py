@@ -21,7 +21,8 @@ def _command(names: Path, workdir: Path, to: str, num_steps: int = 4) -> list:
         "checkpoint.keep_last": 1,
         "checkpoint.keep_best": False,
         "train.num_steps": num_steps,
-        "optimizer.schedule": "constant",  # the others depend on num_steps
+        "optimizer.schedule": "constant",  # the others depend on num_steps,
+        "optimizer.warmup_steps": 0,  # as a warm-up does
     }
     overrides = [f"--config.{key}={value}" for key, value in settings.items()]
     return ["run", RECIPE, "--workdir", workdir, *overrides]
@@ -50,6 +51,7 @@ def _goes_on_elsewhere(tmp_path: Path, to: str) -> None:
     assert "as it was written" in genlm("verify", tmp_path / "third").stdout
 
 
+@pytest.mark.slow
 def test_a_folder(tmp_path: Path):
     _goes_on_elsewhere(tmp_path, str(tmp_path / "far" / "away"))
     copies = tmp_path / "far" / "away" / "checkpoints"

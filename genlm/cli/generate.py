@@ -23,7 +23,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--top-k", type=int, default=0, help="draw among the k likeliest; 0 for all")
     add("--top-p", type=float, default=1.0, help="draw among this share of probability")
     add("--seed", type=int, default=0, help="the same seed, the same text")
-    add("--checkpoint", default="last", help="last, best, or a step")
+    add(
+        "--checkpoint",
+        default="last",
+        help="last, best, a step, or mean:K of the last K",
+    )
     add("--json", action="store_true", help="one JSON object a prompt")
 
 

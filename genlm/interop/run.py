@@ -56,7 +56,8 @@ def open_run(path: Path, which: str = "last") -> Opened:
     """The model of a run directory.
 
     Args:
-      which: 'last', 'best' (lowest validation loss) or a step.
+      which: 'last', 'best' (lowest validation loss), a step, or 'mean:K', the mean of
+        the last K (arXiv:2209.14981).
 
     Raises:
       UserError: no such checkpoint, or none is whole.
@@ -69,7 +70,7 @@ def open_run(path: Path, which: str = "last") -> Opened:
     except TypeError as error:
         raise UserError(f"{workdir}/model.json is damaged: {error}") from error
     tokenizer = tokenizers.load(workdir / "tokenizer")
-    step = _step(workdir, which)
+    steps = _steps(workdir, which)
     param_specs = transformer.param_specs(config)
     mesh = meshes.make(meshes.MeshConfig())
     abstract = jax.tree.map(
@@ -79,8 +80,13 @@ def open_run(path: Path, which: str = "last") -> Opened:
     )
     size = f"the {specs.count(param_specs):,} parameters of {workdir}"
     hosts.require_memory(abstract, size, "take a machine with more")
-    params = checkpoint.restore(workdir, step, {"params": abstract})["params"]
-    return Opened(params, config, tokenizer, step)
+    params, *others = (
+        checkpoint.restore(workdir, step, {"params": abstract})["params"]
+        for step in steps
+    )
+    if others:
+        params = jax.tree.map(lambda *xs: sum(xs) / len(xs), params, *others)
+    return Opened(params, config, tokenizer, steps[-1])
 
 
 def _check_files(workdir: Path) -> None:
@@ -89,6 +95,31 @@ def _check_files(workdir: Path) -> None:
     own = {n: h for n, h in outputs.items() if n.startswith(("model.", "tokenizer/"))}
     if changed := lineage.changed(workdir, own):
         raise UserError(f"damaged: {changed[0]}")
+
+
+def is_choice(which: str) -> bool:
+    """Whether `open_run` knows what it means."""
+    mean, _, number = which.partition(":")
+    is_mean = mean == "mean" and number.isdecimal() and int(number) > 0
+    return which in ("last", "best") or which.isdecimal() or is_mean
+
+
+def _steps(workdir: Path, which: str) -> list[int]:
+    """The steps whose parameters `which` is made from."""
+    if which.startswith("mean:") and is_choice(which):
+        number = int(which.removeprefix("mean:"))
+        whole = [s for s in checkpoint.steps(workdir) if _is_whole(workdir, s)]
+        if len(whole) < number:
+            raise UserError(
+                f"{workdir} has {len(whole)} whole checkpoints, not {number}; keep more"
+                " with checkpoint.keep_last"
+            )
+        return whole[-number:]
+    return [_step(workdir, which)]
+
+
+def _is_whole(workdir: Path, step: int) -> bool:
+    return not checkpoint.faults(workdir, step)
 
 
 def _step(workdir: Path, which: str) -> int:

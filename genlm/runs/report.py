@@ -8,7 +8,7 @@ from pathlib import Path
 import statistics
 from typing import Any, Callable, NamedTuple
 
-from genlm.runs import axes, contents, directory
+from genlm.runs import axes, contents, directory, inside
 from genlm.runs import page as pages
 from genlm.runs import plots
 from genlm.runs.contents import Stage
@@ -41,6 +41,7 @@ class Training(NamedTuple):
     stage: Stage
     curves: list[plots.Chart]
     speed: list[plots.Chart]
+    inside: list[tuple[str, str]]  # titles and charts
     facts: dict[str, str]
     samples: list[tuple[str, list[tuple[int, dict[str, str]]]]]
     checkpoints: list[tuple[int, str]]
@@ -136,6 +137,7 @@ def _training(stage: Stage, stages: list[Stage]) -> Training:
         stage,
         curves=plots.charts(rows, titles, min(levels, default=None)),
         speed=plots.charts(rows, plots.SPEED, None),
+        inside=inside.charts(stage.health),
         facts=_facts(rows),
         samples=_samples_by_prompt(stage.samples),
         checkpoints=stage.checkpoints(),

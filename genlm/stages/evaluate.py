@@ -14,7 +14,7 @@ import numpy as np
 from genlm import config as configs
 from genlm.errors import UserError
 from genlm.evaluate import baselines
-from genlm.interop.run import find, open_run
+from genlm.interop.run import find, is_choice, open_run
 from genlm.parallel import hosts
 from genlm.parallel import mesh as meshes
 from genlm.runs import directory, lineage
@@ -30,9 +30,11 @@ def read(config: ConfigDict) -> EvalConfig:
     """What this stage reads of a config, checked."""
     if type(config.order) is not int or config.order < 1:
         raise UserError(f"order {config.order!r} is not a positive number")
-    which = config.checkpoint
-    if which not in ("last", "best") and not str(which).isdecimal():
-        raise UserError(f"checkpoint {which!r} is not 'last', 'best' or a step")
+    if not is_choice(str(config.checkpoint)):
+        raise UserError(
+            f"checkpoint {config.checkpoint!r} is not 'last', 'best', a step or"
+            " 'mean:K'"
+        )
     return configs.to_dataclass(EvalConfig, config.eval)
 
 

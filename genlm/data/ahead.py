@@ -12,12 +12,14 @@ from genlm.errors import UserError
 
 _TRIES = 4  # readers in a row that may hang
 _AHEAD = 8  # batches
+_POLL = 0.1  # seconds between looks whether anyone waits for batches still
+_LAST_BATCH = 10.0  # seconds for the batch that is being read at the end
 
 Since = Callable[[int], Iterator[Any]]  # the batches of a step and those after it
 
 
 class Ahead:
-    """An iterator over since(step).
+    """An iterator over since(step), and a context manager that ends its thread.
 
     Args:
       patience: seconds to wait for a batch, 0 for ever.
@@ -29,7 +31,13 @@ class Ahead:
     ):
         self._since, self._step = since, step
         self._patience, self._on_stall = patience or None, on_stall
-        self._batches = _read(since, step)
+        self._reader = _Reader(since, step)
+
+    def __enter__(self) -> "Ahead":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._reader.end()
 
     def __iter__(self) -> "Ahead":
         return self
@@ -44,28 +52,50 @@ class Ahead:
     def _next(self) -> Any:
         for _ in range(_TRIES):
             try:
-                return self._batches.get(timeout=self._patience)
+                return self._reader.batches.get(timeout=self._patience)
             except queue.Empty:
                 self._on_stall(self._step)
-                self._batches = _read(self._since, self._step)
+                self._reader.ended.set()  # should it ever wake
+                self._reader = _Reader(self._since, self._step)
         raise UserError(
             f"no batch for step {self._step + 1} came from {_TRIES} readers, each in"
             f" {self._patience:g} seconds; is the disk there?"
         )
 
 
-def _read(since: Since, step: int) -> queue.Queue:
-    """A queue that a thread of its own fills: batches, or the exception that ended
-    them. A reader that hung and is not waited for any more fills its own to the end."""
-    batches: queue.Queue = queue.Queue(_AHEAD)
+class _Reader:
+    """A thread that fills a queue with batches, or with the exception that ended them.
 
-    def fill() -> None:
+    Python must not exit while it reads: native code of a daemon thread would abort the
+    process. One that hangs waits, and may be left behind.
+    """
+
+    def __init__(self, since: Since, step: int):
+        self.batches: queue.Queue = queue.Queue(_AHEAD)
+        self.ended = threading.Event()
+        self._thread = threading.Thread(
+            target=self._fill, args=(since, step), daemon=True
+        )
+        self._thread.start()
+
+    def end(self) -> None:
+        self.ended.set()
+        self._thread.join(_LAST_BATCH)
+
+    def _fill(self, since: Since, step: int) -> None:
         try:
             for batch in since(step):
-                batches.put(batch)
-            batches.put(StopIteration())
+                if self.ended.is_set():
+                    return
+                self._put(batch)
+            self._put(StopIteration())
         except Exception as error:  # raised where the batch is waited for
-            batches.put(error)
+            self._put(error)
 
-    threading.Thread(target=fill, daemon=True).start()
-    return batches
+    def _put(self, item: Any) -> None:
+        while not self.ended.is_set():
+            try:
+                self.batches.put(item, timeout=_POLL)
+                return
+            except queue.Full:
+                continue

@@ -5,6 +5,7 @@ After: evaluate, generate, fine-tuning. The run directory is described in
 runs.directory.
 """
 
+import contextlib
 import dataclasses
 import math
 from pathlib import Path
@@ -299,34 +300,37 @@ def _attempt(
     )
     write = hooks.make_writer(model, prepared.tokenizer, evaluation, recipe.seed)
     look = make_probe(model, parts.optimizer, train.vocab_chunk)
-    with sinks.opened(train.watch, workdir, first) as watching, checkpoint.Checkpoints(
-        workdir,
-        start_step=first,
-        keep_last=saving.keep_last,
-        keep_best=saving.keep_best,
-        keep_every=saving.keep_every,
-        patience=guard.disk_seconds,
-        on_failure=lambda step, why: note(step, "save failed", why),
-        on_commit=copy,
-    ) as checkpoints:
+    with contextlib.ExitStack() as stack:
+        watching = stack.enter_context(sinks.opened(train.watch, workdir, first))
         log, samples = open_log("metrics", watching), open_log("samples", watching)
-        rewinds_left = guard.max_rewinds - len(plan.left_out)
-        batches_ = Ahead(
+        checkpoints = checkpoint.Checkpoints(
+            workdir,
+            start_step=first,
+            keep_last=saving.keep_last,
+            keep_best=saving.keep_best,
+            keep_every=saving.keep_every,
+            patience=guard.disk_seconds,
+            on_failure=lambda step, why: note(step, "save failed", why),
+            on_commit=copy,
+        )
+        read_ahead = Ahead(
             reader(prepared, recipe, plan).since,
             first,
             guard.stall_seconds,
             lambda step: note(step, "stall", "no batch came; reading it again"),
         )
+        stack.enter_context(checkpoints)
+        stack.enter_context(read_ahead)
         loop.train(
             state,
             parts.train_step,
-            hooks.on_devices(batches_, mesh),
+            hooks.on_devices(read_ahead, mesh),
             loop.LoopConfig(
                 train.num_steps,
                 train.log_every,
                 saving.save_every,
                 guard,
-                rewinds_left,
+                guard.max_rewinds - len(plan.left_out),
                 train.profile_steps,
             ),
             log=log,

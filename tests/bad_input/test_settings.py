@@ -161,7 +161,7 @@ def test_value(setting: str, run: Path, tmp_path: Path, mistake_here):
 LIFE = {
     "evaluate.source=pretrian": "no earlier stage (prepare, pretrain)",
     "pretrain.data.prepared=evaluate": "no earlier stage (prepare)",
-    "evaluate.checkpoint=bst": "'last', 'best' or a step",
+    "evaluate.checkpoint=bst": "'last', 'best', a step or 'mean:K'",
     "evaluate.order=0": "order 0",
     "evaluate.eval.top_p=0": "top_p",
     "pretrain.model.num_layers=0": "model.num_layers",

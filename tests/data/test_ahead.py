@@ -45,3 +45,10 @@ def test_an_error_of_the_reader_is_the_loops():
     assert next(read) == 0
     with pytest.raises(UserError, match="the shard is damaged"):
         next(read)
+
+
+def test_the_thread_ends_with_the_block():
+    with Ahead(itertools.count, 0, 0.0, lambda step: None) as read:
+        assert next(read) == 0
+        alive = threading.active_count()
+    assert threading.active_count() == alive - 1

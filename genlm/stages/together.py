@@ -23,6 +23,7 @@ from genlm.runs import checkpoint, directory, lineage
 from genlm.runs.metrics import Log
 from genlm.stages import hooks, pretrain, rerun
 from genlm.stages.prepare import Prepared
+from genlm.stages.recipe import Recipe, check_division, read
 from genlm.train import loop
 from genlm.train import seeds as together
 from genlm.train import state as states
@@ -50,11 +51,11 @@ def run(todo: dict[Path, ConfigDict]) -> dict[Path, str]:
     }
     if len(todo) < 2:
         return {}
-    recipes = [pretrain.read(config) for config in todo.values()]
+    recipes = [read(config) for config in todo.values()]
     _check_settings(recipes[0])
     hosts.setup()
     mesh = meshes.make(meshes.MeshConfig(), jax.devices()[:1])
-    pretrain.check_division(recipes[0], mesh)
+    check_division(recipes[0], mesh)
     model = configs.to_dataclass(
         TransformerConfig,
         next(iter(todo.values())).model,
@@ -72,7 +73,7 @@ def run(todo: dict[Path, ConfigDict]) -> dict[Path, str]:
     return failures
 
 
-def _check_settings(recipe: pretrain.Recipe) -> None:
+def _check_settings(recipe: Recipe) -> None:
     """Make sure that nothing is asked for that only train.loop does."""
     asked = {
         "train.ramp_from": recipe.train.ramp_from,
@@ -89,7 +90,7 @@ def _check_settings(recipe: pretrain.Recipe) -> None:
 def _train(
     stack: contextlib.ExitStack,
     todo: dict[Path, ConfigDict],
-    recipes: list[pretrain.Recipe],
+    recipes: list[Recipe],
     model: TransformerConfig,
     prepared: Prepared,
     mesh: jax.sharding.Mesh,
@@ -144,9 +145,7 @@ def _common_step(folders: list[Path]) -> int:
     return 0
 
 
-def _batches(
-    prepared: Prepared, recipes: list[pretrain.Recipe], first: int
-) -> Iterator[Any]:
+def _batches(prepared: Prepared, recipes: list[Recipe], first: int) -> Iterator[Any]:
     """The batches of step `first` and on, with a leading dim of seeds."""
     readers = [pretrain.reader(prepared, r, r.plan()).since(first) for r in recipes]
     for batches in zip(*readers):
@@ -156,7 +155,7 @@ def _batches(
 def _open(
     stack: contextlib.ExitStack,
     folder: Path,
-    recipe: pretrain.Recipe,
+    recipe: Recipe,
     first: int,
     run_hooks: tuple[Any, Any],
     prepared: Prepared,

@@ -10,7 +10,6 @@ away to prove it.
 
 import contextlib
 import dataclasses
-import functools
 import math
 import signal
 import time
@@ -167,28 +166,47 @@ def train(
                 with paused():
                     for each in logs:
                         each.sync()
-                    save = functools.partial(
-                        checkpoints.save,
-                        step,
-                        split(state),
-                        scores.get("valid_loss"),
-                        readings.tokens,
-                    )
-                    save()
-                    while is_done and not checkpoints.written():
-                        time.sleep(1.0)
-                        save()
+                    score = scores.get("valid_loss"), readings.tokens
+                    _save(checkpoints, step, state, score, is_done)
             if is_done:
                 break
         if step > first:
-            values = None
-            while values is None:  # a batch that is left out proves nothing
-                state, metrics = train_step(state, next(batches), frozen)
-                values = readings.check(step + 1, metrics)
+            _prove(state, train_step, batches, frozen, readings, step)
             checkpoints.confirm(step)
             checkpoints.wait()
     if signals.received is not None:
         raise Stopped(signals.received, step)
+
+
+def _save(
+    checkpoints: Checkpoints,
+    step: int,
+    state: TrainState,
+    score: tuple[float | None, int],
+    is_last: bool,
+) -> None:
+    """Begin to save; the last one is waited for, since no later step could be saved in
+    its place."""
+    checkpoints.save(step, split(state), *score)
+    while is_last and not checkpoints.written():
+        time.sleep(1.0)
+        checkpoints.save(step, split(state), *score)
+
+
+def _prove(
+    state: TrainState,
+    train_step: TrainStep,
+    batches: Iterator[Any],
+    frozen: Any,
+    readings: Readings,
+    step: int,
+) -> None:
+    """Compute a loss and a gradient from `state`; a batch that is left out proves
+    nothing, and the next is tried."""
+    values = None
+    while values is None:
+        state, metrics = train_step(state, next(batches), frozen)
+        values = readings.check(step + 1, metrics)
 
 
 def split(state: TrainState) -> dict[str, Any]:

@@ -1,0 +1,150 @@
+"""THE RECIPE of a run that trains: its sections, each value checked before any work.
+
+Before: a config. After: pretrain, and together, which trains several seeds of one.
+"""
+
+import dataclasses
+import math
+from typing import NamedTuple
+
+import jax
+from ml_collections import ConfigDict
+
+from genlm import config as configs
+from genlm.data.plan import Plan
+from genlm.errors import UserError
+from genlm.model import transformer
+from genlm.model.transformer import TransformerConfig
+from genlm.parallel import mesh as meshes
+from genlm.runs import sinks
+from genlm.stages import hooks, prepare
+from genlm.train import optimizer as optimizers
+from genlm.train.guard import GuardConfig
+
+READS = (
+    "seed",
+    "data.prepared",
+    "model",
+    "parallel",
+    "optimizer",
+    "train",
+    "eval",
+    "checkpoint",
+    "guard",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """How many rows a step, and how many steps."""
+
+    num_steps: int
+    batch_size: int  # rows, over all devices
+    num_microbatches: int  # gradients are added up over as many parts of a batch
+    vocab_chunk: int  # 0: all logits at once
+    z_loss: float
+    ema_decay: float  # 0: no average of the parameters is kept
+    ramp_from: int  # rows of the first batches; 0: batch_size from the start
+    ramp_steps: int  # steps of a batch size, until it doubles
+    log_every: int
+    probe_every: int  # steps between looks inside; see train.health; 0: never
+    profile_steps: tuple[int, ...]  # (first, last) step to trace
+    watch: tuple[str, ...]  # who gets the rows of metrics and samples too: runs.sinks
+
+    def __post_init__(self) -> None:
+        for name in ("num_steps", "batch_size", "num_microbatches", "log_every"):
+            if getattr(self, name) < 1:
+                raise UserError(f"train.{name} is not positive")
+        if self.vocab_chunk < 0 or self.z_loss < 0:
+            raise UserError("train.vocab_chunk or z_loss is below 0")
+        if not 0 <= self.ema_decay < 1:
+            raise UserError("train.ema_decay is not in [0, 1)")
+        if self.probe_every < 0:
+            raise UserError("train.probe_every is below 0")
+        first, last = self.profile_steps or (1, 1)
+        if not 1 <= first <= last:
+            raise UserError("train.profile_steps is not a first and a last step")
+        self._check_ramp()
+        sinks.require(self.watch)
+
+    def _check_ramp(self) -> None:
+        times = self.batch_size / self.ramp_from if self.ramp_from else 1
+        if self.ramp_from < 0 or times < 1 or math.log2(times) % 1:
+            raise UserError(
+                f"train.ramp_from {self.ramp_from} does not double into batch_size"
+                f" {self.batch_size}"
+            )
+        if self.ramp_from and self.ramp_steps < 1:
+            raise UserError("train.ramp_steps is not positive")
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckpointConfig:
+    """When to save, and which to keep."""
+
+    save_every: int
+    keep_last: int
+    keep_best: bool
+    keep_every: int  # steps; one at each stays for good; 0: none
+    copy_to: str  # a remote folder that gets a copy of each; '' for none
+
+    def __post_init__(self) -> None:
+        if self.save_every < 1 or self.keep_last < 1:
+            raise UserError("checkpoint.save_every and keep_last are at least 1")
+        if self.keep_every < 0 or self.keep_every % self.save_every:
+            raise UserError(
+                f"checkpoint.keep_every {self.keep_every} is not a multiple of"
+                f" save_every {self.save_every}"
+            )
+
+
+class Recipe(NamedTuple):
+    """The sections of a config that this stage reads, checked before any work."""
+
+    seed: int
+    train: TrainConfig
+    evaluation: hooks.EvalConfig
+    saving: CheckpointConfig
+    optimizing: optimizers.OptimizerConfig
+    mesh: meshes.MeshConfig
+    guard: GuardConfig
+
+    def plan(self, left_out: tuple[tuple[int, int], ...] = ()) -> Plan:
+        """Which rows each step trains on."""
+        train = self.train
+        return Plan(train.batch_size, train.ramp_from, train.ramp_steps, left_out)
+
+
+def read(config: ConfigDict) -> Recipe:
+    """The recipe of a config; a wrong value is an error now, not after an hour."""
+    if not config.data.prepared:
+        configs.require(config, prepare.READS)
+        prepare.read(config)
+    model = configs.to_dataclass(
+        TransformerConfig, config.model, vocab_size=1, max_length=1
+    )
+    optimizing = configs.to_dataclass(optimizers.OptimizerConfig, config.optimizer)
+    optimizers.make_optimizer(
+        optimizing, 1, transformer.param_specs(model), width_ratio=model.width_ratio
+    )
+    return Recipe(
+        config.seed,
+        configs.to_dataclass(TrainConfig, config.train),
+        configs.to_dataclass(hooks.EvalConfig, config.eval),
+        configs.to_dataclass(CheckpointConfig, config.checkpoint),
+        optimizing,
+        configs.to_dataclass(meshes.MeshConfig, config.parallel),
+        configs.to_dataclass(GuardConfig, config.guard),
+    )
+
+
+def check_division(recipe: Recipe, mesh: jax.sharding.Mesh) -> None:
+    ways = mesh.shape["data"] * mesh.shape["fsdp"]
+    train = recipe.train
+    for name in ("batch_size", "ramp_from"):
+        if getattr(train, name) % (train.num_microbatches * ways):
+            raise UserError(
+                f"train.{name} {getattr(train, name)} does not divide into"
+                f" {train.num_microbatches} microbatches on {ways} device(s)"
+            )
+    recipe.evaluation.check_division(ways)

@@ -65,7 +65,7 @@ def pretrain(size: str = "nano") -> ConfigDict:
                 "ramp_steps": 0,
                 "log_every": 10,
                 "probe_every": 0,
-                "profile_steps": (),
+                "profile_steps": (0, 0),
                 "watch": (),
             },
             "eval": {

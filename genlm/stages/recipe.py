@@ -48,7 +48,7 @@ class TrainConfig:
     ramp_steps: int  # steps of a batch size, until it doubles
     log_every: int
     probe_every: int  # steps between looks inside; see train.health; 0: never
-    profile_steps: tuple[int, ...]  # (first, last) step to trace
+    profile_steps: tuple[int, ...]  # (first, last) step to trace; (0, 0): none
     watch: tuple[str, ...]  # who gets the rows of metrics and samples too: runs.sinks
 
     def __post_init__(self) -> None:
@@ -61,8 +61,8 @@ class TrainConfig:
             raise UserError("train.ema_decay is not in [0, 1)")
         if self.probe_every < 0:
             raise UserError("train.probe_every is below 0")
-        first, last = self.profile_steps or (1, 1)
-        if not 1 <= first <= last:
+        first, *rest = self.profile_steps or (-1,)
+        if first < 0 or len(rest) != 1 or rest[0] < first:
             raise UserError("train.profile_steps is not a first and a last step")
         self._check_ramp()
         sinks.require(self.watch)

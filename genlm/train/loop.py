@@ -35,7 +35,7 @@ class LoopConfig:
     save_every: int
     guard: GuardConfig = GuardConfig()
     rewinds_left: int = 0  # of guard.max_rewinds
-    profile_steps: tuple[int, ...] = ()  # (first, last) that are traced
+    profile_steps: tuple[int, ...] = (0, 0)  # (first, last) that are traced
 
 
 @dataclasses.dataclass(frozen=True)

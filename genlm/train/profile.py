@@ -11,7 +11,7 @@ class Profile:
     profile/ of the run.
 
     Args:
-      steps: (first, last) step to trace; () for none.
+      steps: (first, last) step to trace; they count from 1.
     """
 
     def __init__(self, steps: tuple[int, ...], workdir: Path):
@@ -28,7 +28,7 @@ class Profile:
 
     def before(self, step: int) -> None:
         """`step` is about to be dispatched."""
-        if self._steps and step == self._steps[0]:
+        if step == self._steps[0]:
             jax.profiler.start_trace(self._folder)
             self._is_on = True
 

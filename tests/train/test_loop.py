@@ -72,3 +72,10 @@ def test_tokens_are_counted_from_what_came_before(tmp_path, before, counted):
     rows = metrics.read(tmp_path / "metrics.jsonl")
     assert [row["tokens"] for row in rows if "tokens" in row] == counted
     assert checkpoint.tokens(tmp_path, 4) == (counted[-1])
+
+
+def test_a_trace_of_the_steps_that_were_asked_for(tmp_path):
+    config = loop.LoopConfig(4, log_every=4, save_every=4, profile_steps=(2, 3))
+    _train(tmp_path, config, lambda params: {})
+    (trace,) = (tmp_path / "profile").rglob("*.xplane.pb")
+    assert trace.stat().st_size

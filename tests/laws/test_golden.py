@@ -4,7 +4,8 @@ A change that moves them says so: `GENLM_RENEW=1 python -m pytest
 tests/laws/test_golden.py -m 'slow or not slow'` writes tests/golden/ anew, for the
 commit to show. They learn the names of characters in Unicode 3.2, which no Python
 changes. Rounding differs between processors and versions of XLA, and grows with the
-steps; the bounds leave room for that (largest seen: 0.004 and 0.0004).
+steps; the bounds leave room for that (largest seen, jax 0.12 beside 0.10: 0.0005 and
+0.00004).
 """
 
 import json
@@ -18,7 +19,7 @@ import pytest
 from genlm.runs import metrics
 from tests.command import ROOT, genlm
 
-LARGEST, MEAN = 0.02, 0.002  # nats
+LARGEST, MEAN = 0.01, 0.001  # nats
 RECIPES = {
     "adamw": {},
     "muon": {

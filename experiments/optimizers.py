@@ -6,8 +6,12 @@
   genlm sweep experiments/optimizers.py --workdir runs/schedules --seeds 0,1,2 \
       --vary optimizer.schedule=cosine,wsd
 
-The model, text and steps of experiments/life.py's training, and its learning rate.
-Hardware and time: two CPU cores, about two minutes a run. Result: planned, not run.
+The model, text, rate and 3,000 steps of experiments/life.py's training, with AdamW
+where nothing else is said. Hardware and time: two CPU cores, two to four minutes a
+run. Result, measured at 1,000 steps (with --config.train.num_steps=1000 and eval_every
+and save_every likewise), held-out nats a token, mean and standard deviation of seeds
+0, 1, 2: AdamW 3.825 ± 0.012, Muon 3.445 ± 0.006; AdamW with warm-up-stable-decay
+3.762 ± 0.014.
 """
 
 from ml_collections import ConfigDict
@@ -22,5 +26,6 @@ def get_config(arg: str = "") -> ConfigDict:
     config = whole.pretrain
     config.data = whole.prepare.data
     config.tokenizer = whole.prepare.tokenizer
+    config.optimizer.name = "adamw"
     config.eval.sample_every = 0
     return config

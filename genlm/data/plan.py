@@ -38,12 +38,6 @@ class Plan:
             number -= batches
         raise AssertionError("the last stage has no end")
 
-    def num_rows(self, num_steps: int) -> int:
-        """Rows that the first `num_steps` steps train on."""
-        if not self.ramp_from:
-            return num_steps * self.batch_size
-        return sum(len(self.rows(step)) for step in range(num_steps))
-
     def _stages(self) -> Iterator[tuple[int, int | None]]:
         """(rows of a batch, how many batches of that size; None: for ever)."""
         size = self.ramp_from or self.batch_size

@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 from pathlib import Path
+import threading
 from typing import Any, Callable, Mapping, Protocol, Sequence
 
 from genlm.errors import UserError
@@ -43,7 +44,9 @@ class Log:
         kept = read(path)
         if start_step is not None:
             kept = [row for row in kept if row["step"] <= start_step and start_step]
-        directory.write_atomic(path, "".join(json.dumps(r) + "\n" for r in kept))
+        text = "".join(json.dumps(r) + "\n" for r in kept)
+        directory.patiently(lambda: directory.write_atomic(path, text), patience)
+        self._lock = threading.Lock()  # of the rows of several threads
         self._file = open(path, "ab", buffering=0)
 
     def write(self, row: dict[str, Any]) -> None:
@@ -59,13 +62,15 @@ class Log:
             while rest:
                 rest = rest[self._file.write(rest) :]
 
-        self._try(append)
+        with self._lock:
+            self._try(append)
         for sink in self._sinks:
             sink.write(row)
 
     def sync(self) -> None:
         """Make sure that what was written outlives a loss of power."""
-        self._try(lambda: os.fsync(self._file.fileno()))
+        with self._lock:
+            self._try(lambda: os.fsync(self._file.fileno()))
 
     def close(self) -> None:
         self._file.close()

@@ -9,7 +9,7 @@ the extra gcs, s3:// the extra s3.
 import json
 from pathlib import Path
 import shutil
-from typing import Any
+from typing import Any, Iterable
 
 from etils import epath
 
@@ -22,72 +22,103 @@ _SMALL = (
 ).split()
 
 
-def require(to: str) -> None:
-    """Make sure that there is a way to `to`.
+def config(to: str) -> str | None:
+    """The config.json of the run whose copy is there; None where there is none.
 
     Raises:
       UserError: a package is missing, or the place cannot be reached.
     """
     try:
-        _root(to).exists()
-    except ImportError as error:
-        raise UserError(f"checkpoint.copy_to={to}: {error}; pip install it") from error
+        path = _root(to) / "config.json"
+        return path.read_text() if path.exists() else None
     except Exception as error:  # each file system has its own
         raise UserError(f"checkpoint.copy_to={to}: {_why(error)}") from error
 
 
 def push(workdir: Path, step: int, to: str) -> None:
-    """Copy checkpoint `step` and what opens it; then drop the copies of those that the
-    run keeps no more.
+    """Copy checkpoint `step` and what opens it; then drop the copies of those before it
+    that the run keeps no more.
 
     Raises:
       UserError: it could not be written there.
     """
     try:
-        push_small(workdir, to)
+        _push_small(workdir, to)
         folder = checkpoint.root(workdir) / str(step)
         for path in sorted(p for p in folder.rglob("*") if p.is_file()):
             _copy(path, _root(to) / path.relative_to(workdir).as_posix())
-        for path in checkpoint.root(workdir).glob(f"{step}.*.json"):
+        for path in _manifests(checkpoint.root(workdir).glob(f"{step}.*.json")):
             _copy(path, _root(to) / "checkpoints" / path.name)
-        for old in set(_steps(to)) - set(checkpoint.steps(workdir)):
+        kept = checkpoint.steps(workdir)
+        for old in (s for s in _steps(to) if s < step and s not in kept):
             _drop(to, old)
     except Exception as error:  # each file system has its own
         raise UserError(f"cannot write {to}: {_why(error)}") from error
 
 
-def push_small(workdir: Path, to: str) -> None:
-    """Copy all but the checkpoints."""
-    for path in (p for name in _SMALL for p in sorted(workdir.glob(name))):
-        _copy(path, _root(to) / path.relative_to(workdir).as_posix())
+def push_missing(workdir: Path, step: int, to: str) -> None:
+    """Copy checkpoint `step` if its copy failed, and all but the checkpoints anew.
+
+    Raises:
+      UserError: it could not be written there.
+    """
+    try:
+        is_there = step in _steps(to)
+        if is_there:
+            _push_small(workdir, to)
+    except Exception as error:  # each file system has its own
+        raise UserError(f"cannot write {to}: {_why(error)}") from error
+    if not is_there:
+        push(workdir, step, to)
 
 
 def pull(workdir: Path, to: str) -> None:
     """Fetch the newest checkpoint that is whole into a `workdir` that has none.
 
+    What makes it count, its first manifest, comes last.
+
     Raises:
-      UserError: it could not be read or written.
+      UserError: it could not be read or written, or the copy is ahead of `workdir`.
     """
-    if checkpoint.steps(workdir) or not _root(to).exists():
-        return
     try:
-        for step in reversed(_steps(to)):
-            manifests = _glob(to, f"checkpoints/{step}.*.json")
-            for path in manifests:
-                for name in json.loads(path.read_text())["content"]["files"]:
-                    _fetch(to, f"checkpoints/{step}/{name}", workdir)
-            for path in manifests:
-                _fetch(to, f"checkpoints/{path.name}", workdir)
+        there, here = _steps(to), checkpoint.steps(workdir)
+        if here and there and there[-1] > here[-1]:
+            raise UserError(
+                f"{to} holds step {there[-1]} and {workdir} only {here[-1]}; delete"
+                f" {checkpoint.root(workdir)} to go on from the copy, or take another"
+                " checkpoint.copy_to"
+            )
+        for step in [] if here else reversed(there):
+            _fetch_step(to, step, workdir)
             if not checkpoint.faults(workdir, step):
-                for path in (p for name in _SMALL for p in _glob(to, name)):
-                    _fetch(to, str(path.relative_to(_root(to))), workdir)
                 return
             shutil.rmtree(checkpoint.root(workdir))
     except UserError:
         raise
     except Exception as error:  # each file system has its own
-        shutil.rmtree(checkpoint.root(workdir), ignore_errors=True)
         raise UserError(f"cannot read {to}: {_why(error)}") from error
+
+
+def _fetch_step(to: str, step: int, workdir: Path) -> None:
+    manifests = _manifests(_root(to).glob(f"checkpoints/{step}.*.json"))
+    for path in manifests:
+        for name in json.loads(path.read_text())["content"]["files"]:
+            _fetch(to, f"checkpoints/{step}/{name}", workdir)
+    for path in (p for name in _SMALL for p in _root(to).glob(name)):
+        _fetch(to, str(path.relative_to(_root(to))), workdir)
+    for path in manifests:
+        _fetch(to, f"checkpoints/{path.name}", workdir)
+
+
+def _manifests(paths: Iterable[Any]) -> list[Any]:
+    """That of process 0, by which a step exists, last."""
+    return sorted(paths, key=lambda p: int(p.name.split(".")[1]), reverse=True)
+
+
+def _push_small(workdir: Path, to: str) -> None:
+    """Copy all but the checkpoints."""
+    for path in (p for name in _SMALL for p in sorted(workdir.glob(name))):
+        _copy(path, _root(to) / path.relative_to(workdir).as_posix())
 
 
 def _root(to: str) -> Any:
@@ -95,19 +126,17 @@ def _root(to: str) -> Any:
 
 
 def _steps(to: str) -> list[int]:
-    names = [path.name.split(".") for path in _glob(to, "checkpoints/*.0.json")]
+    names = [path.name.split(".") for path in _root(to).glob("checkpoints/*.0.json")]
     return sorted(int(name[0]) for name in names if name[0].isdigit())
-
-
-def _glob(to: str, pattern: str) -> list[Any]:
-    return sorted(_root(to).glob(pattern))
 
 
 def _fetch(to: str, name: str, workdir: Path) -> None:
     path, local = _root(to) / name, workdir / name
     directory.create(local.parent)
     if path.exists():
-        local.write_bytes(path.read_bytes())
+        partial = local.with_name(local.name + ".partial")
+        partial.write_bytes(path.read_bytes())
+        partial.replace(local)
 
 
 def _copy(local: Path, path: Any) -> None:
@@ -116,8 +145,8 @@ def _copy(local: Path, path: Any) -> None:
 
 
 def _drop(to: str, step: int) -> None:
-    for path in _glob(to, f"checkpoints/{step}.*.json"):  # first: now it is no copy
-        path.unlink()
+    for path in list(_root(to).glob(f"checkpoints/{step}.*.json")):
+        path.unlink()  # first: now it is no copy
     (_root(to) / "checkpoints" / str(step)).rmtree()
 
 

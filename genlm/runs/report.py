@@ -89,8 +89,8 @@ def _cards(stages: list[Stage], models: list[tuple[Stage, int]]) -> list[Card]:
     for stage in trained[-1:]:
         for data in (d for d in stages if d.summary and stage.is_made_from(d)):
             tokens = plots.short(data.summary["train"]["tokens"])
-            rows = stage.step * (stage.setting("batch_size") or 0)
-            times = rows / data.summary["train"]["rows"]
+            counts = [row["tokens"] for row in stage.metrics if "tokens" in row]
+            times = max(counts, default=0) / data.summary["train"]["tokens"]
             often = plots.short(times) if times >= 0.01 else "less than 0.01"
             cards.append(Card("training tokens", tokens, f"read {often} times"))
     if trained:

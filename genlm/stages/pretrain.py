@@ -47,18 +47,16 @@ def run(config: ConfigDict, workdir: Path) -> None:
         prepare.run(config, workdir / "data")
     prepared = Prepared(Path(config.data.prepared or workdir / "data"))
     directory.create(workdir)
-    if recipe.saving.copy_to:
-        remote.require(recipe.saving.copy_to)
-        remote.pull(workdir, recipe.saving.copy_to)
+    copy_to = recipe.saving.copy_to
+    if copy_to:
+        rerun.check_copy(config, copy_to, remote.config(copy_to))
+        remote.pull(workdir, copy_to)
     finished = rerun.is_finished(config, workdir, prepared.inputs)
-    start = checkpoint.newest(workdir)
-    if start is None and checkpoint.steps(workdir):
-        raise UserError(
-            f"{workdir}: none of its checkpoints is whole; delete"
-            f" {checkpoint.root(workdir)} to begin anew"
-        )
+    start = _newest(workdir)
     if finished and start is not None and start >= recipe.train.num_steps:
         print(f"{workdir}: finished at step {start}", flush=True)
+        if copy_to:
+            remote.push_missing(workdir, start, copy_to)
         return
     hosts.setup()
     mesh = meshes.make(recipe.mesh)
@@ -75,8 +73,23 @@ def run(config: ConfigDict, workdir: Path) -> None:
     with jax.set_mesh(mesh):
         _train(workdir, prepared, model, recipe, mesh, start)
     lineage.write(workdir, prepared.inputs, outputs(workdir))
-    if recipe.saving.copy_to:
-        remote.push_small(workdir, recipe.saving.copy_to)
+    if copy_to:
+        remote.push_missing(workdir, recipe.train.num_steps, copy_to)
+
+
+def _newest(workdir: Path) -> int | None:
+    """The newest whole checkpoint.
+
+    Raises:
+      UserError: there are some, and none is whole. Nothing is deleted then.
+    """
+    step = checkpoint.newest(workdir)
+    if step is None and checkpoint.steps(workdir):
+        raise UserError(
+            f"{workdir}: none of its checkpoints is whole; delete"
+            f" {checkpoint.root(workdir)} to begin anew"
+        )
+    return step
 
 
 def _train(
@@ -102,7 +115,7 @@ def _train(
             )
             return
         except Rewind as rewind:
-            start = checkpoint.newest(workdir)
+            start = _newest(workdir)
             spiked = rewind.step - 1  # steps count from 1, batches from 0
             first = max(spiked - 1, start or 0)
             last = max(first + recipe.guard.rewind_skips - 1, spiked)
@@ -131,7 +144,6 @@ def make_parts(model: TransformerConfig, recipe: Recipe, mesh: Any) -> Parts:
         train.num_steps,
         param_specs,
         width_ratio=model.width_ratio,
-        skip_nonfinite=recipe.guard.max_nonfinite > 0,
     )
     ema = train.ema_decay > 0
     train_step = jax.jit(
@@ -141,6 +153,7 @@ def make_parts(model: TransformerConfig, recipe: Recipe, mesh: Any) -> Parts:
             optimizers.make_schedule(optimizing, train.num_steps),
             num_microbatches=train.num_microbatches,
             ema_decay=train.ema_decay,
+            skip_nonfinite=recipe.guard.max_nonfinite > 0,
             trained=optimizers.trained(optimizing, param_specs),
         ),
         donate_argnums=0,
@@ -186,7 +199,13 @@ def _attempt(
         prepared, model, evaluation.batch_size, mesh, train.vocab_chunk
     )
     write = hooks.make_writer(model, prepared.tokenizer, evaluation, recipe.seed)
-    look = make_probe(model, parts.optimizer, train.vocab_chunk)
+    look = make_probe(
+        model,
+        parts.optimizer,
+        vocab_chunk=train.vocab_chunk,
+        z_loss=train.z_loss,
+        num_microbatches=train.num_microbatches,
+    )
     with contextlib.ExitStack() as stack:
         watching = stack.enter_context(sinks.opened(train.watch, workdir, first))
         log, samples = open_log("metrics", watching), open_log("samples", watching)

@@ -49,6 +49,17 @@ def check_life(config: ConfigDict, workdir: Path) -> None:
             _same_settings(workdir, before[name], config[name], f"{name}.")
 
 
+def check_copy(config: ConfigDict, place: str, there: str | None) -> None:
+    """Make sure that the copy of a run at `place`, whose config is the JSON `there`, is
+    of this one, before anything is read or written.
+
+    Raises:
+      UserError: it is another's.
+    """
+    if there is not None:
+        _same_settings(Path(place), configs.from_json(there), config)
+
+
 def is_finished(
     config: ConfigDict, workdir: Path, inputs: dict[str, Any], renew: bool = False
 ) -> bool:
@@ -126,7 +137,7 @@ def save_config(config: ConfigDict, workdir: Path) -> None:
 
 def _may_change(key: str) -> bool:
     return (
-        key.endswith(("num_steps", "_every", "train.watch", "copy_to"))
+        key.endswith(("num_steps", "_every", "train.watch", "profile_steps", "copy_to"))
         or key.startswith(("parallel.", "guard."))
         or key in _INPUTS
     )

@@ -50,6 +50,8 @@ def points(
         raise UserError("a sweep is of a config of one pretrain stage")
     if not config.eval.eval_every:
         raise UserError("eval.eval_every is 0, and a sweep compares held-out losses")
+    if config.checkpoint.copy_to:
+        raise UserError("checkpoint.copy_to is one run's; a sweep has several")
     data = config.data.prepared or str(workdir / "data")
     axes = [list(_values(config, text)) for text in varied]
     made = []

@@ -83,7 +83,7 @@ def _check_settings(recipe: Recipe) -> None:
         "guard.max_rewinds": recipe.guard.max_rewinds,
     }
     for name, value in asked.items():
-        if value:
+        if value and value != (0, 0):
             raise together.NotTogether(f"{name} is for a run of its own")
 
 

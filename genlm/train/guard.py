@@ -51,12 +51,18 @@ class Rewind(Exception):
 
 
 class Watchdog:
-    """Within it a thread notices that no step ends for `seconds`: an event, and where
-    each thread was in stacks.txt. After ten times as long the process ends, with its
-    last checkpoint whole, since what hangs in a device cannot be interrupted."""
+    """Within it a thread notices that no step ends for `stall_seconds`: an event, and
+    where each thread was in stacks.txt. After ten times as long (and the time that a
+    full disk is waited for) the process ends, with its last checkpoint whole, since
+    what hangs in a device cannot be interrupted."""
 
-    def __init__(self, seconds: float, journal: Log, folder: Path):
-        self._seconds, self._journal, self._folder = seconds, journal, folder
+    def __init__(self, guard: GuardConfig, journal: Log, folder: Path):
+        self._seconds, self._journal, self._folder = (
+            guard.stall_seconds,
+            journal,
+            folder,
+        )
+        self._limit = _LAST * guard.stall_seconds + guard.disk_seconds
         self._step, self._since = 0, time.monotonic()
         self._is_paused = True
         self._end = threading.Event()
@@ -86,8 +92,9 @@ class Watchdog:
             silence = 0.0 if self._is_paused else time.monotonic() - self._since
             if silence >= self._seconds and said != self._since:
                 said = self._since
-                self._say(silence)
-            if silence >= _LAST * self._seconds:
+                with contextlib.suppress(OSError, UserError):  # a full disk
+                    self._say(silence)
+            if silence >= self._limit:
                 line = f"genlm run: no step ended for {silence:.0f} seconds"
                 print(f"{line}; start it again, it goes on", file=sys.stderr)
                 sys.stderr.flush()

@@ -1,6 +1,6 @@
 """HEALTH: what goes on inside a model while it learns, layer by layer.
 
-A look costs a step and changes nothing. Its row, for health.jsonl:
+A look costs a step, without dropout, and changes nothing. Its row, for health.jsonl:
   gradient, update     of each parameter: its norm, and that of the update beside its
                        own; a list over layers where it is stacked
   activation           root mean square after each layer
@@ -9,6 +9,7 @@ A look costs a step and changes nothing. Its row, for health.jsonl:
                        1e-6 of the largest) on every token of the batch
 """
 
+import dataclasses
 from typing import Any, Callable, Mapping
 
 from flax import traverse_util
@@ -21,6 +22,7 @@ from genlm.model import transformer
 from genlm.model.transformer import TransformerConfig
 from genlm.train import losses
 from genlm.train.state import TrainState
+from genlm.train.step import summed_gradients
 
 _EPSILON = 1e-12
 
@@ -28,14 +30,21 @@ _EPSILON = 1e-12
 def make_probe(
     config: TransformerConfig,
     optimizer: optax.GradientTransformation,
+    *,
     vocab_chunk: int = 0,
+    z_loss: float = 0.0,
+    num_microbatches: int = 1,
 ) -> Callable[[TrainState, Any], dict[str, Any]]:
     """A function of a state and the batch it is about to train on: a row."""
-    loss = losses.make_next_token_loss(config, vocab_chunk)
+    loss = losses.make_next_token_loss(
+        dataclasses.replace(config, dropout=0.0), vocab_chunk, z_loss
+    )
 
     @jax.jit
     def look(state: TrainState, batch: Mapping[str, jax.Array]):
-        gradients, sums = jax.grad(loss, has_aux=True)(state.params, None, batch, None)
+        gradients, sums = summed_gradients(
+            loss, state.params, None, batch, state.key, num_microbatches
+        )
         gradients = jax.tree.map(lambda g: g / sums["weight"], gradients)
         updates, _ = optimizer.update(gradients, state.opt_state, state.params)
         _, inside, _ = transformer.apply(state.params, batch, config, look=True)

@@ -132,7 +132,7 @@ def train(
         signals = stack.enter_context(StopSignals())
         readings.bar = stack.enter_context(Bar("train", config.num_steps, start=first))
         folder = checkpoints.workdir
-        watchdog = Watchdog(config.guard.stall_seconds, journal, folder)
+        watchdog = Watchdog(config.guard, journal, folder)
         stack.enter_context(watchdog)
         profile = stack.enter_context(Profile(config.profile_steps, folder))
 
@@ -173,7 +173,8 @@ def train(
         if step > first:
             _prove(state, train_step, batches, frozen, readings, step)
             checkpoints.confirm(step)
-            checkpoints.wait()
+            with watchdog.paused():
+                checkpoints.wait()
     if signals.received is not None:
         raise Stopped(signals.received, step)
 

@@ -82,13 +82,11 @@ def make_optimizer(
     specs: Specs,
     *,
     width_ratio: float = 1.0,
-    skip_nonfinite: bool = False,
 ) -> optax.GradientTransformation:
     """The gradient transformation of the recipe for parameters of `specs`.
 
     Args:
       width_ratio: see train.treatments.
-      skip_nonfinite: an update with an infinite or NaN gradient changes nothing.
 
     Raises:
       UserError: a rule matches no parameter.
@@ -99,7 +97,7 @@ def make_optimizer(
         str(t): _transform(t, config, schedule, specs)
         for t in dict.fromkeys(jax.tree.leaves(treated))
     }
-    optimizer = optax.chain(
+    return optax.chain(
         optax.masked(
             optax.set_to_zero(),  # so that clipping does not see them
             jax.tree.map(lambda t: t.optimizer == "frozen", treated),
@@ -107,9 +105,6 @@ def make_optimizer(
         optax.clip_by_global_norm(config.clip_norm),
         optax.partition(transforms, jax.tree.map(str, treated)),
     )
-    if skip_nonfinite:  # how many in a row is the loop's to bound
-        return optax.apply_if_finite(optimizer, max_consecutive_errors=2**30)
-    return optimizer
 
 
 def trained(config: OptimizerConfig, specs: Specs) -> Any:

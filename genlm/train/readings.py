@@ -123,7 +123,7 @@ class Readings:
             return
         why = f"loss {values['loss']:.4g}, {values['spike']:.1f} spreads up"
         self._journal.write({"step": step, "event": "loss spike", "why": why})
-        if self._rewinds_left:
+        if self._rewinds_left > 0:
             raise Rewind(step)
 
     def _write(self, step: int, values: dict[str, float]) -> None:

@@ -26,6 +26,7 @@ def make_train_step(
     *,
     num_microbatches: int = 1,
     ema_decay: float = 0.0,
+    skip_nonfinite: bool = False,
     trained: Any = None,
 ) -> TrainStep:
     """The step; jit it with the state donated.
@@ -38,6 +39,9 @@ def make_train_step(
     parameters, before clipping), 'learning_rate' and 'spike' (see train.spikes).
 
     Args:
+      skip_nonfinite: a step whose loss or gradient is infinite or NaN changes nothing
+        but its number. (The optimizer counts its own steps for its schedule, and is
+        then behind 'learning_rate'.)
       trained: a tree like the parameters', false at those that stay as they are: no
         gradient is computed for them. None: all are trained.
     """
@@ -46,7 +50,7 @@ def make_train_step(
 
     def train_step(state: TrainState, batch: Batch, frozen: Any = None):
         key = jax.random.fold_in(state.key, state.step)
-        gradients, sums = _summed_gradients(
+        gradients, sums = summed_gradients(
             loss, state.params, frozen, batch, key, num_microbatches
         )
         weight = sums.pop("weight")
@@ -67,6 +71,14 @@ def make_train_step(
         if ema is not None:
             kept = jnp.minimum(ema_decay, (1.0 + state.step) / (10.0 + state.step))
             ema = optax.incremental_update(params, ema, 1.0 - kept)
+        changed = params, opt_state, ema
+        if skip_nonfinite:
+            is_finite = jnp.isfinite(metrics["loss"] + metrics["gradient_norm"])
+            before = state.params, state.opt_state, state.ema
+            changed = jax.tree.map(
+                lambda new, old: jnp.where(is_finite, new, old), changed, before
+            )
+        params, opt_state, ema = changed
         new = dataclasses.replace(
             state,
             step=state.step + 1,
@@ -92,7 +104,7 @@ def _frozen_where_not(trained: Any, loss: Loss) -> Loss:
     return with_frozen
 
 
-def _summed_gradients(loss, params, frozen, batch, key, num_microbatches: int):
+def summed_gradients(loss, params, frozen, batch, key, num_microbatches: int):
     """Gradients and metrics of the summed loss, over microbatches in turn."""
     value_and_grad = jax.value_and_grad(loss, has_aux=True)
     if num_microbatches == 1:

@@ -33,7 +33,6 @@ def test_every_row_is_read_once_but_those_left_out(doublings, steps, base, left_
     assert sizes[0] == base and sizes[-1] == whole.batch_size or doublings * steps > 89
     for step in range(40):
         assert plan.rows(step) == whole.rows(plan.number(step))
-    assert whole.num_rows(90) == ends[-1]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,12 @@ RECIPES = sorted(
 )
 
 
-SHORT = [p for p in RECIPES if p.stem != "life"]  # tests/test_first_life.py runs that
+LONG = ("optimizers", "scaling")
+SHORT = [
+    pytest.param(p, marks=pytest.mark.slow) if p.stem in LONG else p
+    for p in RECIPES
+    if p.stem != "life"  # tests/test_first_life.py runs that
+]
 
 
 @pytest.mark.parametrize("path", SHORT, ids=lambda p: p.stem)

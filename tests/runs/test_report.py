@@ -118,7 +118,7 @@ def write_life(folder: Path) -> Path:
         [prepare],
         {"stage": "pretrain", "train": {"num_steps": STEPS, "batch_size": 40}},
         model=MODEL,
-        metrics_jsonl=train_rows(),
+        metrics_jsonl=[r | {"tokens": 45_188 * r["step"]} for r in train_rows()],
         samples_jsonl=[sample(step) for step in range(1, STEPS + 1)],
         **{
             "checkpoints/10.0": {"content": {"step": 10, "valid_loss": None}},

@@ -1,5 +1,7 @@
 """A sweep: ordinary runs on one text, compared; its seeds apart or as one program."""
 
+import contextlib
+import io
 import math
 from pathlib import Path
 
@@ -42,7 +44,10 @@ def together(recipe, tmp_path_factory) -> Path:
     """Of the two settings one diverges."""
     folder = tmp_path_factory.mktemp("together") / "sweep"
     rates = "optimizer.learning_rate=1e-3,1e30"
-    assert not sweep.run(recipe, folder, [rates], (0, 1), is_together=True)
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        assert not sweep.run(recipe, folder, [rates], (0, 1), is_together=True)
+    assert "one after the other" not in said.getvalue()
     return folder
 
 

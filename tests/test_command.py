@@ -61,7 +61,10 @@ def test_doctor_says_that_devices_are_missing(monkeypatch):
     assert "  jax " in done.stdout
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)],
+)
 def test_a_signal_stops_a_training_and_the_same_command_goes_on(
     number: signal.Signals, tmp_path: Path
 ):

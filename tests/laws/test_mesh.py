@@ -127,7 +127,20 @@ def one_device() -> np.ndarray:
     return curve
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+OFTEN = {"2 data", "8 mixed", "2 microbatches", "scan", "remat full"}
+OFTEN |= {
+    "chunked vocabulary",
+    "fsdp, tensor, scan, remat",
+}  # the others are slow tests
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in OFTEN else pytest.param(name, marks=pytest.mark.slow)
+        for name in VARIANTS
+    ],
+)
 def test_one_curve_on_any_mesh(name: str, one_device: np.ndarray):
     curve = _curve(*VARIANTS[name])
     np.testing.assert_allclose(curve, one_device, rtol=1e-5)

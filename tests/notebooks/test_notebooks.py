@@ -25,20 +25,13 @@ MADE = {  # what a reader is left with
         "runs/compare.html",
     ),
 }
-SLOW = ("02_training",)
 COLAB = "https://colab.research.google.com/github/genlm/genlm/blob/main/notebooks/"
 
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        pytest.param(p, marks=pytest.mark.slow) if p.stem in SLOW else p
-        for p in NOTEBOOKS
-    ],
-    ids=lambda p: p.stem,
-)
+@pytest.mark.slow
+@every_notebook
 def test_it_runs_from_top_to_bottom(path: Path, tmp_path: Path):
     notebook = nbformat.read(path, as_version=4)
     client = nbclient.NotebookClient(

@@ -180,6 +180,7 @@ def test_flops_are_six_a_parameter_in_products_and_attention():
     assert costs.flops_per_token(1000, 2, 2, 16, 31) == 6000 + 12 * 2 * 32 * 16
 
 
+@pytest.mark.slow
 def test_command_compares_real_runs(tmp_path, monkeypatch, capsys):
     names = write_names(tmp_path / "names.txt")
     settings = [f"--config.data.paths={names}", "--config.eval.sample_every=0"]

@@ -105,6 +105,7 @@ def _command(tmp_path: Path, *more: str) -> list[str]:
     return ["run", RECIPE, "--workdir", str(tmp_path / "run"), *overrides, *more]
 
 
+@pytest.mark.slow
 def test_a_killed_run_is_watched_to_its_end(tmp_path):
     run, watched = tmp_path / "run", "--config.train.watch=tensorboard"
     process = start(*_command(tmp_path, watched))

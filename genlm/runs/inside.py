@@ -3,7 +3,6 @@
 Before: health.jsonl, see train.health. After: report. The deeper a layer, the darker.
 """
 
-import io
 from typing import Any, Mapping, Sequence
 
 import numpy as np
@@ -45,19 +44,13 @@ def of_layers(rows: Rows, name: str) -> np.ndarray:
 
 
 def _draw(name: str, steps: np.ndarray, values: np.ndarray) -> str:
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": name, "font.size": 9}):
-        figure = Figure(figsize=(4.4, 2.3))
-        axes = figure.add_axes((0.14, 0.13, 0.85, 0.83))
+    def draw(axes: Any) -> None:
+        marker = "o" if len(steps) <= plots.MARKED else None
+        ink = plots.COLOURS["train"]
         for curve, shade in zip(values.T, np.linspace(_PALEST, 1.0, values.shape[1])):
-            marker = "o" if len(steps) <= plots.MARKED else None
-            ink = plots.COLOURS["train"]
             axes.plot(steps, curve, color=ink, alpha=shade, marker=marker, markersize=2)
         if name == "dead":
             axes.set_ylim(-0.02, max(1.05 * values.max(), 0.1))
         plots.style(axes)
-        text = io.StringIO()
-        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
-    return plots.inline(text.getvalue())
+
+    return plots.svg(name, draw)

@@ -5,7 +5,6 @@ run has a number, a colour and a place in every list; its number stands where it
 ends.
 """
 
-import io
 import math
 from typing import Any, Sequence
 
@@ -23,12 +22,8 @@ _ROOM = 0.06  # above the highest value that is shown
 def draw(curves: Sequence[np.ndarray], salt: str) -> str:
     """A chart of a curve [n, 2] each run, empty where it has none; losses fall, so it
     is framed by what they are after each one's first steps."""
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
 
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": salt, "font.size": 9}):
-        figure = Figure(figsize=(5.2, 3.0))
-        axes = figure.add_axes((0.1, 0.1, 0.86, 0.87))
+    def on(axes: Any) -> None:
         drawn = [_thinned(curve) for curve in curves]
         for name, curve in zip(plots.RUNS, drawn):
             (line,) = axes.plot(*curve.T, color=plots.COLOURS[name], linewidth=1.4)
@@ -37,9 +32,8 @@ def draw(curves: Sequence[np.ndarray], salt: str) -> str:
         axes.set_ylim(None, highest(curves))
         plots.style(axes)
         _number_ends(axes, drawn)
-        text = io.StringIO()
-        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
-    return plots.inline(text.getvalue())
+
+    return plots.svg(salt, on, (5.2, 3.0), (0.1, 0.1, 0.86, 0.87))
 
 
 def highest(curves: Sequence[np.ndarray]) -> float:

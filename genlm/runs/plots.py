@@ -8,7 +8,7 @@ import dataclasses
 import io
 import math
 import re
-from typing import Any, Mapping, Sequence
+from typing import Any, Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -128,12 +128,7 @@ def _draw(
     top: float | None,
     is_log: bool,
 ) -> str:
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": name, "font.size": 9}):
-        figure = Figure(figsize=(4.4, 2.3))
-        axes = figure.add_axes((0.14, 0.13, 0.85, 0.83))
+    def draw(axes: Any) -> None:
         if level is not None:
             axes.axhline(level, color=COLOURS["level"], linestyle="--", linewidth=1.2)
         _curve(axes, train, "train")
@@ -141,9 +136,26 @@ def _draw(
         axes.set_yscale("log" if is_log else "linear")
         axes.set_ylim(bottom, top)
         style(axes)
+
+    return svg(name, draw)
+
+
+def svg(
+    salt: str,
+    draw: Callable[[Any], None],
+    size: tuple[float, float] = (4.4, 2.3),
+    frame: tuple[float, float, float, float] = (0.14, 0.13, 0.85, 0.83),
+) -> str:
+    """What `draw` puts on the axes, to stand inside a page; `salt` names its parts."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": salt, "font.size": 9}):
+        figure = Figure(figsize=size)
+        draw(figure.add_axes(frame))
         text = io.StringIO()
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
-    return inline(text.getvalue())
+    return _inline(text.getvalue())
 
 
 def _curve(axes: Any, curve: np.ndarray, colour: str) -> None:
@@ -182,7 +194,7 @@ def style(axes: Any) -> None:
         axis.set_major_formatter(FuncFormatter(lambda value, _: short(value, 4)))
 
 
-def inline(svg: str) -> str:
+def _inline(svg: str) -> str:
     """What matplotlib wrote, as part of a page: the page's colours and width, and no
     names but those that the drawing itself refers to."""
     svg = svg[svg.index("<svg") :]

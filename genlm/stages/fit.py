@@ -6,11 +6,9 @@ scaling.svg where matplotlib is installed.
 """
 
 import dataclasses
-import math
 from pathlib import Path
 from typing import Any
 
-from flax import traverse_util
 from ml_collections import ConfigDict
 import numpy as np
 
@@ -18,7 +16,7 @@ from genlm import config as configs
 from genlm.errors import UserError
 from genlm.evaluate import scaling, scaling_plot
 from genlm.evaluate.scaling import Law, Runs
-from genlm.model import transformer
+from genlm.model import costs, transformer
 from genlm.model.transformer import TransformerConfig
 from genlm.runs import directory, lineage, metrics
 from genlm.stages import rerun
@@ -57,22 +55,10 @@ class Measured:
             raise UserError(f"{folder} is not a finished run with a held-out loss")
         model = TransformerConfig(**directory.read_json(folder / "model.json"))
         tokens = [row["tokens"] for row in rows if "tokens" in row]
-        return cls(folder.name, num_parameters(model), tokens[-1], losses[-1])
-
-
-def num_parameters(model: TransformerConfig) -> int:
-    """Parameters in products: what a token costs is 6 FLOP for each of these.
-
-    Embeddings count where they are the unembedding too: without them small models
-    follow another law than large ones (arXiv:2406.12907). Norms and biases do not.
-    """
-    specs = traverse_util.flatten_dict(transformer.param_specs(model))
-    looked_up = () if model.tie_embeddings else ("embedding",)
-    return sum(
-        math.prod(spec.shape)
-        for path, spec in specs.items()
-        if "embed" in spec.axes and path != looked_up
-    )
+        # Embeddings count where they are the unembedding too: without them small models
+        # follow another law than large ones (arXiv:2406.12907).
+        parameters = costs.in_products(transformer.param_specs(model))
+        return cls(folder.name, parameters, tokens[-1], losses[-1])
 
 
 def read(config: ConfigDict) -> Target:

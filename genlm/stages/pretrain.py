@@ -102,6 +102,7 @@ def _train(
 ) -> None:
     """Train to the end; after a spike, again from the newest checkpoint."""
     parts = make_parts(model, recipe, mesh)
+    looks = _make_looks(prepared, model, recipe, parts, mesh)
     patience = recipe.guard.disk_seconds
     journal = metrics.Log(workdir / "events.jsonl", None, patience)
     journal.write({"step": start or 0, "event": "start", "why": hosts.describe()})
@@ -111,7 +112,7 @@ def _train(
         plan = recipe.plan(left_out)
         try:
             _attempt(
-                workdir, prepared, model, recipe, mesh, parts, plan, journal, start
+                workdir, prepared, recipe, mesh, parts, looks, plan, journal, start
             )
             return
         except Rewind as rewind:
@@ -165,36 +166,22 @@ def make_parts(model: TransformerConfig, recipe: Recipe, mesh: Any) -> Parts:
     return Parts(param_specs, optimizer, train_step, ema)
 
 
-def _attempt(
-    workdir: Path,
+class _Looks(NamedTuple):
+    """What is measured and written on the way; compiled once too."""
+
+    validate: Any
+    write: Any
+    probe: Any
+
+
+def _make_looks(
     prepared: Prepared,
     model: TransformerConfig,
     recipe: Recipe,
-    mesh: jax.sharding.Mesh,
     parts: Parts,
-    plan: Plan,
-    journal: metrics.Log,
-    start: int | None,
-) -> None:
-    """Put the parts together and hand them to the loop."""
-    train, evaluation, saving = recipe.train, recipe.evaluation, recipe.saving
-    guard, first = recipe.guard, start or 0
-    state = _state(workdir, parts, mesh, recipe.seed, start)
-
-    def open_log(name: str, watching: tuple[sinks.Sink, ...] = ()) -> metrics.Log:
-        path = workdir / f"{name}.jsonl"
-        return metrics.Log(path, first, guard.disk_seconds, watching)
-
-    def note(step: int, event: str, why: str) -> None:
-        journal.write({"step": step, "event": event, "why": why})
-
-    def copy(step: int) -> None:
-        if saving.copy_to:
-            try:
-                remote.push(workdir, step, saving.copy_to)
-            except UserError as error:  # the run itself is whole
-                note(step, "copy failed", str(error))
-
+    mesh: Any,
+) -> _Looks:
+    train, evaluation = recipe.train, recipe.evaluation
     validate = hooks.make_validation(
         prepared, model, evaluation.batch_size, mesh, train.vocab_chunk
     )
@@ -206,7 +193,42 @@ def _attempt(
         z_loss=train.z_loss,
         num_microbatches=train.num_microbatches,
     )
+    return _Looks(validate, write, look)
+
+
+def _attempt(
+    workdir: Path,
+    prepared: Prepared,
+    recipe: Recipe,
+    mesh: jax.sharding.Mesh,
+    parts: Parts,
+    looks: _Looks,
+    plan: Plan,
+    journal: metrics.Log,
+    start: int | None,
+) -> None:
+    """Put the parts together and hand them to the loop."""
+    train, evaluation, saving = recipe.train, recipe.evaluation, recipe.saving
+    guard, first = recipe.guard, start or 0
+    state = _state(workdir, parts, mesh, recipe.seed, start)
+
+    def note(step: int, event: str, why: str) -> None:
+        journal.write({"step": step, "event": event, "why": why})
+
+    def copy(step: int) -> None:
+        if saving.copy_to:
+            try:
+                remote.push(workdir, step, saving.copy_to)
+            except UserError as error:  # the run itself is whole
+                note(step, "copy failed", str(error))
+
     with contextlib.ExitStack() as stack:
+
+        def open_log(name: str, watching: tuple[sinks.Sink, ...] = ()) -> metrics.Log:
+            path = workdir / f"{name}.jsonl"
+            log = metrics.Log(path, first, guard.disk_seconds, watching)
+            return stack.enter_context(contextlib.closing(log))
+
         watching = stack.enter_context(sinks.opened(train.watch, workdir, first))
         log, samples = open_log("metrics", watching), open_log("samples", watching)
         checkpoints = checkpoint.Checkpoints(
@@ -243,10 +265,10 @@ def _attempt(
             journal=journal,
             checkpoints=checkpoints,
             hooks=(
-                loop.Hook(evaluation.eval_every, validate, log),
-                loop.Hook(evaluation.sample_every, write, samples),
+                loop.Hook(evaluation.eval_every, looks.validate, log),
+                loop.Hook(evaluation.sample_every, looks.write, samples),
             ),
-            probe=loop.Probe(train.probe_every, look, open_log("health")),
+            probe=loop.Probe(train.probe_every, looks.probe, open_log("health")),
             bytes_per_token=prepared.split("train")[0].bytes_per_token(),
             tokens=0 if start is None else checkpoint.tokens(workdir, start),
         )

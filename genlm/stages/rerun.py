@@ -56,8 +56,13 @@ def check_copy(config: ConfigDict, place: str, there: str | None) -> None:
     Raises:
       UserError: it is another's.
     """
-    if there is not None:
-        _same_settings(Path(place), configs.from_json(there), config)
+    if there is None:
+        return
+    try:
+        before = configs.from_json(there)
+    except ValueError as error:
+        raise UserError(f"cannot read {place}/config.json ({error})") from error
+    _same_settings(Path(place), before, config)
 
 
 def is_finished(

@@ -78,12 +78,12 @@ def _check_settings(recipe: Recipe) -> None:
     asked = {
         "train.ramp_from": recipe.train.ramp_from,
         "train.probe_every": recipe.train.probe_every,
-        "train.profile_steps": recipe.train.profile_steps,
+        "train.profile_steps": any(recipe.train.profile_steps),
         "train.watch": recipe.train.watch,
         "guard.max_rewinds": recipe.guard.max_rewinds,
     }
     for name, value in asked.items():
-        if value and value != (0, 0):
+        if value:
             raise together.NotTogether(f"{name} is for a run of its own")
 
 

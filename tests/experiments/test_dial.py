@@ -5,10 +5,10 @@ import pytest
 from experiments import dial
 from genlm import config
 from genlm.errors import UserError
-from genlm.model import transformer
+from genlm.model import costs, transformer
 from genlm.model.transformer import TransformerConfig
 from genlm.parallel import specs
-from genlm.stages import fit, pretrain
+from genlm.stages import pretrain
 from tests.command import ROOT
 
 RECIPE = ROOT / "experiments" / "pretrain_text.py"
@@ -34,10 +34,12 @@ def test_the_rule_is_kept_and_larger_is_larger():
 def test_parameters_are_counted_as_the_model_has_them():
     shape = dial.shape(3, head_dim=32)
     model = TransformerConfig(vocab_size=259, max_length=8, **shape)
-    assert dial.num_parameters(shape, 259) == fit.num_parameters(model)
+    assert dial.num_parameters(shape, 259) == costs.in_products(
+        transformer.param_specs(model)
+    )
     norms = 7 * model.model_dim
     every = specs.count(transformer.param_specs(model))
-    assert fit.num_parameters(model) + norms == every
+    assert costs.in_products(transformer.param_specs(model)) + norms == every
 
 
 @pytest.mark.parametrize("arg", ["size=0", "size=-1", "size=129", "size=", "size=big"])

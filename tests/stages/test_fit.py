@@ -11,6 +11,7 @@ from experiments import dial
 from genlm import config, stages
 from genlm.errors import UserError
 from genlm.evaluate.scaling import Law
+from genlm.model import costs, transformer
 from genlm.model.transformer import TransformerConfig
 from genlm.runs import directory, lineage
 from genlm.stages import fit
@@ -26,7 +27,7 @@ def _finished(folder: Path, size: int, steps: int, text: str = "text") -> Path:
     """A run that says what the law has for its size and 64 tokens a step."""
     folder.mkdir()
     model = TransformerConfig(vocab_size=259, max_length=16, **dial.shape(size, 16))
-    loss = float(LAW(fit.num_parameters(model), 64.0 * steps))
+    loss = float(LAW(costs.in_products(transformer.param_specs(model)), 64.0 * steps))
     rows = [{"step": steps, "tokens": 64 * steps}, {"step": steps, "valid_loss": loss}]
     directory.write_json(folder / "model.json", dataclasses.asdict(model))
     (folder / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))

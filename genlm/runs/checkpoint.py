@@ -150,7 +150,8 @@ class Checkpoints:
 
     A save that fails (a full disk) is owed: the loop saves again, a later step, until
     `patience` seconds have passed since the first failure in a row. `on_failure` is
-    told each; `on_commit`, in the thread that writes, each step that counts.
+    told each; `on_commit`, in the thread that writes, each step that counts. A step of
+    which `is_held` says so is not deleted yet.
     """
 
     def __init__(
@@ -164,12 +165,13 @@ class Checkpoints:
         patience: float = 0.0,
         on_failure: Callable[[int, str], None] = lambda step, why: None,
         on_commit: Callable[[int], None] = lambda step: None,
+        is_held: Callable[[int], bool] = lambda step: False,
     ):
         self.workdir = workdir
         self._keep_last, self._keep_best = keep_last, keep_best
         self._keep_every = keep_every
         self._patience, self._on_failure = patience, on_failure
-        self._on_commit = on_commit
+        self._on_commit, self._is_held = on_commit, is_held
         self._failing_since: float | None = None
         self._again_at = math.inf  # when to save again after a failure
         root(workdir).mkdir(parents=True, exist_ok=True)
@@ -318,7 +320,8 @@ class Checkpoints:
         if self._keep_best and have:
             kept.add(min(have, key=lambda s: (_score(self.workdir, s), -s)))
         for step in set(have) - kept:
-            self._forget(step)
+            if not self._is_held(step):
+                self._forget(step)
 
     def _sweep(self, start_step: int) -> None:
         """Delete what a killed save left behind, and what the run will write again."""

@@ -15,6 +15,7 @@ import json
 import os
 from pathlib import Path
 import shutil
+import threading
 import time
 from typing import Any, Callable, Iterator
 
@@ -47,6 +48,51 @@ def patiently(act: Callable[[], object], seconds: float) -> None:
             if time.monotonic() >= last:
                 raise
             time.sleep(min(1.0, seconds))
+
+
+class Growing:
+    """A file that rows are added to, by one thread at a time.
+
+    Where the disk takes no more, or a part only, it goes on from there for `patience`
+    seconds.
+
+    Raises:
+      UserError: it cannot be written.
+    """
+
+    def __init__(self, path: Path, patience: float = 0.0):
+        self._path, self._patience = path, patience
+        self._lock = threading.Lock()
+        self._do(self._open)
+
+    def add(self, data: bytes) -> None:
+        rest = memoryview(data)
+
+        def write() -> None:
+            nonlocal rest
+            while rest:
+                rest = rest[self._file.write(rest) :]
+
+        self._do(write)
+
+    def sync(self) -> None:
+        """Make sure that what was written outlives a loss of power."""
+        self._do(lambda: os.fsync(self._file.fileno()))
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _open(self) -> None:
+        self._file = open(self._path, "ab", buffering=0)
+
+    def _do(self, act: Callable[[], object]) -> None:
+        with self._lock:
+            try:
+                patiently(act, self._patience)
+            except OSError as error:
+                raise UserError(
+                    f"cannot write {self._path}: {reason(error)}"
+                ) from error
 
 
 def create(workdir: Path) -> None:

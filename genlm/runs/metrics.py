@@ -5,14 +5,10 @@ uninterrupted run's would, but for the fields named in TIMES. Each row that was 
 goes on to the sinks: see runs.sinks.
 """
 
-import contextlib
 import json
-import os
 from pathlib import Path
-import threading
-from typing import Any, Callable, Mapping, Protocol, Sequence
+from typing import Any, Mapping, Protocol, Sequence
 
-from genlm.errors import UserError
 from genlm.runs import directory
 
 TIMES = ("seconds", "tokens_per_second", "memory_mb")
@@ -40,14 +36,13 @@ class Log:
         patience: float = 0.0,
         sinks: Sequence[Sink] = (),
     ) -> None:
-        self._path, self._patience, self._sinks = path, patience, sinks
+        self._sinks = sinks
         kept = read(path)
         if start_step is not None:
             kept = [row for row in kept if row["step"] <= start_step and start_step]
         text = "".join(json.dumps(r) + "\n" for r in kept)
         directory.patiently(lambda: directory.write_atomic(path, text), patience)
-        self._lock = threading.Lock()  # of the rows of several threads
-        self._file = open(path, "ab", buffering=0)
+        self._file = directory.Growing(path, patience)
 
     def write(self, row: dict[str, Any]) -> None:
         """Append a row, and hand it on.
@@ -55,34 +50,16 @@ class Log:
         Raises:
           UserError: the disk does not take it.
         """
-        rest = memoryview((json.dumps(row) + "\n").encode())
-
-        def append() -> None:  # again, it goes on where the disk was full
-            nonlocal rest
-            while rest:
-                rest = rest[self._file.write(rest) :]
-
-        with self._lock:
-            self._try(append)
+        self._file.add((json.dumps(row) + "\n").encode())
         for sink in self._sinks:
             sink.write(row)
 
     def sync(self) -> None:
         """Make sure that what was written outlives a loss of power."""
-        with self._lock:
-            self._try(lambda: os.fsync(self._file.fileno()))
+        self._file.sync()
 
     def close(self) -> None:
         self._file.close()
-
-    def _try(self, act: Callable[[], object]) -> None:
-        try:
-            directory.patiently(act, self._patience)
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                self._file.close()  # or it would try again, and complain, at exit
-            why = directory.reason(error)
-            raise UserError(f"cannot write {self._path}: {why}") from error
 
 
 def read(path: Path) -> list[dict[str, Any]]:

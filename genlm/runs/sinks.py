@@ -8,6 +8,7 @@ package is loaded when it is opened.
 
 import contextlib
 from importlib import util
+import io
 import json
 import os
 from pathlib import Path
@@ -45,21 +46,24 @@ def require(names: tuple[str, ...]) -> None:
 
 @contextlib.contextmanager
 def opened(
-    names: tuple[str, ...], workdir: Path, start_step: int
+    names: tuple[str, ...], workdir: Path, start_step: int, patience: float = 0.0
 ) -> Iterator[tuple[Sink, ...]]:
     """The sinks of a run that goes on from `start_step`; closed after the block.
+
+    Args:
+      patience: seconds to try again where a disk takes nothing.
 
     Raises:
       UserError: one cannot be opened (names it).
     """
-    kinds: dict[str, Callable[[Path, int], Sink]]
+    kinds: dict[str, Callable[[Path, int, float], Sink]]
     kinds = {"tensorboard": TensorBoard, "wandb": WandB}
     kept = _kept(workdir, start_step)
     last = kept[-1]["step"] if kept else 0
     with contextlib.ExitStack() as stack:
         sinks = []
         for name in names:
-            sink = kinds[name](workdir, last)
+            sink = kinds[name](workdir, last, patience)
             sinks.append(stack.enter_context(contextlib.closing(sink)))
             for row in kept:
                 if sink.is_new or row["step"] == last:
@@ -73,19 +77,16 @@ class TensorBoard:
     They are named by their number, as TensorBoard reads them in the order of names.
     """
 
-    def __init__(self, workdir: Path, last_step: int):
+    def __init__(self, workdir: Path, last_step: int, patience: float):
         from tensorboard.compat.proto import event_pb2
-        from tensorboard.summary.writer.record_writer import RecordWriter
 
         self._event = event_pb2.Event
         folder = workdir / "tensorboard"
         before = len(list(folder.glob("*tfevents*")))
         self.is_new = before == 0
-        self._path = folder / f"events.out.tfevents.{before:010d}"
-        with self._writing():
-            folder.mkdir(exist_ok=True)
-            self._file = open(self._path, "wb", buffering=0)
-        self._records = RecordWriter(self._file)
+        directory.create(folder)
+        path = folder / f"events.out.tfevents.{before:010d}"
+        self._file = directory.Growing(path, patience)
         self._add(file_version="brain.Event:2")
         start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
         self._add(session_log=start, step=last_step)  # drops what was of it and on
@@ -107,17 +108,12 @@ class TensorBoard:
         self._file.close()
 
     def _add(self, **content: Any) -> None:
-        event = self._event(wall_time=time.time(), **content)
-        with self._writing():
-            self._records.write(event.SerializeToString())
+        from tensorboard.summary.writer.record_writer import RecordWriter
 
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            why = directory.reason(error)
-            raise UserError(f"cannot write {self._path}: {why}") from error
+        event = self._event(wall_time=time.time(), **content)
+        record = io.BytesIO()
+        RecordWriter(record).write(event.SerializeToString())
+        self._file.add(record.getvalue())
 
 
 class WandB:
@@ -128,8 +124,8 @@ class WandB:
     which is the same to the bit, it leaves out.
     """
 
-    def __init__(self, workdir: Path, last_step: int):
-        del last_step
+    def __init__(self, workdir: Path, last_step: int, patience: float):
+        del last_step, patience  # it has its own
         import wandb
 
         path = workdir / "wandb.json"

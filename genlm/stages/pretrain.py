@@ -24,6 +24,7 @@ from genlm.parallel import hosts
 from genlm.parallel import mesh as meshes
 from genlm.parallel import sharding, specs
 from genlm.runs import checkpoint, directory, lineage, metrics, remote, sinks
+from genlm.runs.copier import Copier
 from genlm.stages import hooks, prepare
 from genlm.stages import recipe as recipes
 from genlm.stages import rerun
@@ -103,26 +104,27 @@ def _train(
     """Train to the end; after a spike, again from the newest checkpoint."""
     parts = make_parts(model, recipe, mesh)
     looks = _make_looks(prepared, model, recipe, parts, mesh)
-    patience = recipe.guard.disk_seconds
-    journal = metrics.Log(workdir / "events.jsonl", None, patience)
+    journal = metrics.Log(workdir / "events.jsonl", None, recipe.guard.disk_seconds)
     journal.write({"step": start or 0, "event": "start", "why": hosts.describe()})
-    while True:
-        rewinds = [r for r in metrics.read(workdir / "events.jsonl") if _LEFT in r]
-        left_out = tuple((r[_LEFT][0], r[_LEFT][1]) for r in rewinds)
-        plan = recipe.plan(left_out)
-        try:
-            _attempt(
-                workdir, prepared, recipe, mesh, parts, looks, plan, journal, start
-            )
-            return
-        except Rewind as rewind:
-            start = _newest(workdir)
-            spiked = rewind.step - 1  # steps count from 1, batches from 0
-            first = max(spiked - 1, start or 0)
-            last = max(first + recipe.guard.rewind_skips - 1, spiked)
-            batches_ = [plan.number(first), plan.number(last)]
-            row = {"step": rewind.step, "event": "rewind", _LEFT: batches_}
-            journal.write({**row, "why": f"back to step {start or 0}"})
+
+    def not_copied(step: int, why: str) -> None:
+        journal.write({"step": step, "event": "copy failed", "why": why})
+
+    with Copier(workdir, recipe.saving.copy_to, not_copied) as copier:
+        run = _Run(workdir, prepared, recipe, mesh, parts, looks, journal, copier)
+        while True:
+            rewinds = [r for r in metrics.read(workdir / "events.jsonl") if _LEFT in r]
+            plan = recipe.plan(tuple((r[_LEFT][0], r[_LEFT][1]) for r in rewinds))
+            try:
+                return _attempt(run, plan, start)
+            except Rewind as rewind:
+                start = _newest(workdir)
+                spiked = rewind.step - 1  # steps count from 1, batches from 0
+                first = max(spiked - 1, start or 0)
+                last = max(first + recipe.guard.rewind_skips - 1, spiked)
+                batches_ = [plan.number(first), plan.number(last)]
+                row = {"step": rewind.step, "event": "rewind", _LEFT: batches_}
+                journal.write({**row, "why": f"back to step {start or 0}"})
 
 
 _LEFT = "left_out"  # (first, last) batch that a rewind leaves out
@@ -196,31 +198,29 @@ def _make_looks(
     return _Looks(validate, write, look)
 
 
-def _attempt(
-    workdir: Path,
-    prepared: Prepared,
-    recipe: Recipe,
-    mesh: jax.sharding.Mesh,
-    parts: Parts,
-    looks: _Looks,
-    plan: Plan,
-    journal: metrics.Log,
-    start: int | None,
-) -> None:
+class _Run(NamedTuple):
+    """What stays, however often training begins again."""
+
+    workdir: Path
+    prepared: Prepared
+    recipe: Recipe
+    mesh: jax.sharding.Mesh
+    parts: Parts
+    looks: _Looks
+    journal: metrics.Log
+    copier: Copier
+
+    def note(self, step: int, event: str, why: str) -> None:
+        """Write what happened into the journal."""
+        self.journal.write({"step": step, "event": event, "why": why})
+
+
+def _attempt(run: _Run, plan: Plan, start: int | None) -> None:
     """Put the parts together and hand them to the loop."""
+    workdir, prepared, recipe, mesh, parts, looks, journal, copier = run
     train, evaluation, saving = recipe.train, recipe.evaluation, recipe.saving
     guard, first = recipe.guard, start or 0
     state = _state(workdir, parts, mesh, recipe.seed, start)
-
-    def note(step: int, event: str, why: str) -> None:
-        journal.write({"step": step, "event": event, "why": why})
-
-    def copy(step: int) -> None:
-        if saving.copy_to:
-            try:
-                remote.push(workdir, step, saving.copy_to)
-            except UserError as error:  # the run itself is whole
-                note(step, "copy failed", str(error))
 
     with contextlib.ExitStack() as stack:
 
@@ -229,7 +229,9 @@ def _attempt(
             log = metrics.Log(path, first, guard.disk_seconds, watching)
             return stack.enter_context(contextlib.closing(log))
 
-        watching = stack.enter_context(sinks.opened(train.watch, workdir, first))
+        watching = stack.enter_context(
+            sinks.opened(train.watch, workdir, first, guard.disk_seconds)
+        )
         log, samples = open_log("metrics", watching), open_log("samples", watching)
         checkpoints = checkpoint.Checkpoints(
             workdir,
@@ -238,14 +240,15 @@ def _attempt(
             keep_best=saving.keep_best,
             keep_every=saving.keep_every,
             patience=guard.disk_seconds,
-            on_failure=lambda step, why: note(step, "save failed", why),
-            on_commit=copy,
+            on_failure=lambda step, why: run.note(step, "save failed", why),
+            on_commit=copier.add,
+            is_held=copier.holds,
         )
         read_ahead = Ahead(
             reader(prepared, recipe, plan).since,
             first,
             guard.stall_seconds,
-            lambda step: note(step, "stall", "no batch came; reading it again"),
+            lambda step: run.note(step, "stall", "no batch came; reading it again"),
         )
         stack.enter_context(checkpoints)
         stack.enter_context(read_ahead)

@@ -29,7 +29,7 @@ _EPSILON = 1e-12
 
 def make_probe(
     config: TransformerConfig,
-    optimizer: optax.GradientTransformation,
+    optimizer: optax.GradientTransformationExtraArgs,
     *,
     vocab_chunk: int = 0,
     z_loss: float = 0.0,
@@ -46,7 +46,9 @@ def make_probe(
             loss, state.params, None, batch, state.key, num_microbatches
         )
         gradients = jax.tree.map(lambda g: g / sums["weight"], gradients)
-        updates, _ = optimizer.update(gradients, state.opt_state, state.params)
+        updates, _ = optimizer.update(
+            gradients, state.opt_state, state.params, step=state.step
+        )
         _, inside, _ = transformer.apply(state.params, batch, config, look=True)
         shares = jax.tree.map(
             lambda u, p: u / (p + _EPSILON), _norms(updates), _norms(state.params)

@@ -82,8 +82,11 @@ def make_optimizer(
     specs: Specs,
     *,
     width_ratio: float = 1.0,
-) -> optax.GradientTransformation:
+) -> optax.GradientTransformationExtraArgs:
     """The gradient transformation of the recipe for parameters of `specs`.
+
+    Its `update` takes the run's `step` by name: the schedule is the run's, whatever
+    updates were left out.
 
     Args:
       width_ratio: see train.treatments.
@@ -92,9 +95,8 @@ def make_optimizer(
       UserError: a rule matches no parameter.
     """
     treated = _treated(config, specs, width_ratio)
-    schedule = make_schedule(config, num_steps)
     transforms = {
-        str(t): _transform(t, config, schedule, specs)
+        str(t): _transform(t, config, specs)
         for t in dict.fromkeys(jax.tree.leaves(treated))
     }
     return optax.chain(
@@ -104,6 +106,7 @@ def make_optimizer(
         ),
         optax.clip_by_global_norm(config.clip_norm),
         optax.partition(transforms, jax.tree.map(str, treated)),
+        _scale_by_step(make_schedule(config, num_steps)),
     )
 
 
@@ -121,22 +124,26 @@ def _treated(config: OptimizerConfig, specs: Specs, width_ratio: float = 1.0) ->
     )
 
 
-def _transform(
-    treatment: Treatment,
-    config: OptimizerConfig,
+def _scale_by_step(
     schedule: optax.Schedule,
-    specs: Specs,
+) -> optax.GradientTransformationExtraArgs:
+    def update(updates, state, params=None, *, step, **unused):
+        rate = schedule(step)
+        return jax.tree.map(lambda u: rate * u, updates), state
+
+    return optax.GradientTransformationExtraArgs(optax.init_empty_state, update)
+
+
+def _transform(
+    treatment: Treatment, config: OptimizerConfig, specs: Specs
 ) -> optax.GradientTransformation:
-    """The update of the parameters that get `treatment`; the others are masked."""
-
-    def rate(step):
-        return treatment.rate * schedule(step)
-
+    """The update of the parameters that get `treatment`, before the schedule; the
+    others are masked."""
     if treatment.optimizer == "frozen":
         return optax.set_to_zero()
     if treatment.optimizer == "muon":
         return contrib.muon(
-            rate,
+            treatment.rate,
             beta=config.momentum,
             weight_decay=treatment.decay,
             muon_weight_dimension_numbers=lambda params: _matrix_dims(params, specs),
@@ -151,7 +158,7 @@ def _transform(
     return optax.chain(
         scale,
         optax.add_decayed_weights(treatment.decay),
-        optax.scale_by_learning_rate(rate),
+        optax.scale_by_learning_rate(treatment.rate),
     )
 
 

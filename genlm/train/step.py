@@ -21,7 +21,7 @@ TrainStep = Callable[[TrainState, Batch, Any], tuple[TrainState, Metrics]]
 
 def make_train_step(
     loss: Loss,
-    optimizer: optax.GradientTransformation,
+    optimizer: optax.GradientTransformationExtraArgs,
     schedule: optax.Schedule,
     *,
     num_microbatches: int = 1,
@@ -40,8 +40,7 @@ def make_train_step(
 
     Args:
       skip_nonfinite: a step whose loss or gradient is infinite or NaN changes nothing
-        but its number. (The optimizer counts its own steps for its schedule, and is
-        then behind 'learning_rate'.)
+        but its number.
       trained: a tree like the parameters', false at those that stay as they are: no
         gradient is computed for them. None: all are trained.
     """
@@ -55,7 +54,9 @@ def make_train_step(
         )
         weight = sums.pop("weight")
         gradients = jax.tree.map(lambda g: g / weight, gradients)
-        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        updates, opt_state = optimizer.update(
+            gradients, state.opt_state, state.params, step=state.step
+        )
         metrics = {name: total / weight for name, total in sums.items()}
         metrics |= {
             "weight": weight,

@@ -39,10 +39,10 @@ def poison(plan: dict) -> None:
     TrainBatches.__getitem__ = read  # type: ignore[method-assign]
 
 
-def fill_disk(seconds: float) -> None:
-    """For `seconds` no file of this process takes a byte more."""
+def fill_disk(seconds: float, size: int = 0) -> None:
+    """For `seconds` no file of this process grows beyond `size` bytes."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     as_before = resource.RLIMIT_FSIZE, (soft, hard)
     threading.Timer(seconds, resource.setrlimit, as_before).start()
 

@@ -80,6 +80,9 @@ def test_a_poisoned_run_ends_as_good_as_a_clean_one(tmp_path: Path):
     events = _events(tmp_path / "ill")
     assert events.count("loss spike") == events.count("rewind") == 1
     assert events.count("update left out") == 2
+    rows = metrics.read(tmp_path / "ill" / "events.jsonl")
+    ((first, last),) = (row["left_out"] for row in rows if "left_out" in row)
+    assert first <= 302 and 305 <= last <= first + SETTINGS["guard.rewind_skips"]
     assert {"stall", "save failed"} <= set(events)
     clean, ill = _valid_loss(tmp_path / "clean"), _valid_loss(tmp_path / "ill")
     assert ill == pytest.approx(clean, rel=0.01)
@@ -102,6 +105,22 @@ def test_without_leave_the_first_nan_stops_the_run(tmp_path: Path):
     genlm(*command)  # the file is mended; what that batch was to prove does not count
     rows = metrics.read(tmp_path / "run" / "events.jsonl")
     assert [(row["event"], row["step"]) for row in rows] == [("start", 0), ("start", 2)]
+
+
+def test_leave_can_be_given_to_a_run_that_stopped(tmp_path: Path):
+    names = write_names(tmp_path / "names.txt")
+    few = {"train.num_steps": 8, "eval.eval_every": 0, "checkpoint.save_every": 2}
+    for leave, code in ((0, 1), (3, 0)):
+        command = _command(
+            names, tmp_path / "run", **few, **{"guard.max_nonfinite": leave}
+        )
+        assert _poisoned(command, nan=[4]).returncode == code
+    rows = metrics.read(tmp_path / "run" / "events.jsonl")
+    assert [(row["event"], row["step"]) for row in rows] == [
+        ("start", 0),
+        ("start", 2),
+        ("update left out", 5),
+    ]
 
 
 def test_more_nan_than_is_allowed_stops_the_run(tmp_path: Path):

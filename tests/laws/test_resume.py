@@ -18,6 +18,7 @@ import pytest
 from genlm.runs import checkpoint, metrics
 from tests.command import ROOT, environment, genlm
 from tests.data_files import write_names
+from tests.runs import event_files
 
 NO_POISON = {"noise": (10**9, 10**9), "nan": [], "hang": 10**9, "full": 10**9}
 
@@ -41,6 +42,8 @@ def _command(names: Path, workdir: Path, num_steps: int) -> list[str]:
         "guard.max_rewinds": 2,
         "guard.rewind_skips": 6,
         "guard.max_nonfinite": 2,
+        "train.watch": "tensorboard",
+        "checkpoint.copy_to": f"{workdir}-copy",
     }
     overrides = [f"--config.{k}={v}" for k, v in settings.items()]
     recipe = "experiments/pretrain_names.py:smoke"
@@ -160,6 +163,9 @@ def _check_kills(
     left_out = {r["step"] for r in happened if r["event"] == "update left out"}
     logged = [r["step"] for r in metrics.read(killed / "metrics.jsonl") if "loss" in r]
     assert logged == [s for s in range(1, num_steps + 1) if s not in left_out]
+    for a, b in zip(arrays(killed), arrays(Path(f"{killed}-copy")), strict=True):
+        np.testing.assert_array_equal(a, b)
+    event_files.check_tensorboard(killed)
     return killed
 
 

@@ -86,3 +86,17 @@ def assert_same(found: Points, wanted: Points) -> None:
             assert found[key] == value, key
         else:
             np.testing.assert_equal(np.float32(found[key]), np.float32(value), key)
+
+
+def check_tensorboard(workdir: Path) -> None:
+    """That TensorBoard would show what the run's own files say; texts are indented,
+    since Markdown then shows them letter by letter."""
+    wanted = {
+        key: (
+            "".join(f"    {line}\n" for line in value.split("\n"))
+            if isinstance(value, str)
+            else value
+        )
+        for key, value in expected(workdir).items()
+    }
+    assert_same(tensorboard(workdir), wanted)

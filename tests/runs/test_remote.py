@@ -1,13 +1,16 @@
 """Copies of a run on another path: a folder, and an S3 server on loopback."""
 
+import contextlib
+import os
 from pathlib import Path
 import shutil
+import time
 
 import numpy as np
 import pytest
 
-from genlm.runs import metrics
-from tests.command import contents, genlm, mistake
+from genlm.runs import checkpoint, metrics
+from tests.command import contents, genlm, mistake, start
 from tests.data_files import write_names
 from tests.laws.test_resume import arrays
 
@@ -56,6 +59,26 @@ def test_a_folder(tmp_path: Path):
     _goes_on_elsewhere(tmp_path, str(tmp_path / "far" / "away"))
     copies = tmp_path / "far" / "away" / "checkpoints"
     assert sorted(p.name for p in copies.iterdir()) == ["8", "8.0.json"]
+
+
+def test_training_does_not_wait_for_its_copy(tmp_path: Path):
+    names, to = write_names(tmp_path / "names.txt"), tmp_path / "copy"
+    to.mkdir()
+    os.mkfifo(to / "metrics.jsonl")  # writing to it hangs until somebody reads it
+    command = _command(names, tmp_path / "run", str(to), 12)
+    process = start(*command, "--config.checkpoint.save_every=2")
+    while process.poll() is None and checkpoint.steps(tmp_path / "run")[-1:] != [12]:
+        time.sleep(0.05)
+    assert process.poll() is None, process.communicate()[1]
+    assert not (to / "checkpoints").exists()
+    reader = os.open(to / "metrics.jsonl", os.O_RDONLY | os.O_NONBLOCK)
+    while process.poll() is None:
+        with contextlib.suppress(BlockingIOError):  # opened, and nothing written yet
+            os.read(reader, 1 << 20)
+        time.sleep(0.01)
+    os.close(reader)
+    assert process.returncode == 0, process.communicate()[1]
+    assert (to / "checkpoints" / "12.0.json").exists()
 
 
 @pytest.mark.slow

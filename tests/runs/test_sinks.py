@@ -5,15 +5,18 @@ import importlib.util
 import json
 from pathlib import Path
 import signal
+import subprocess
+import sys
 import time
 
+import numpy as np
 import pytest
 
 from genlm.cli.__main__ import main
 from genlm.errors import UserError
 from genlm.runs import checkpoint, directory, metrics, sinks
 from genlm.runs.metrics import Log
-from tests.command import genlm, mistake, start
+from tests.command import ROOT, environment, genlm, mistake, start
 from tests.data_files import write_names
 from tests.runs import event_files
 
@@ -42,28 +45,11 @@ def _new(workdir: Path) -> Path:
     return workdir
 
 
-def _shown_as_it_is(points: event_files.Points) -> event_files.Points:
-    """Markdown shows what is indented letter by letter."""
-    return {
-        key: (
-            "".join(f"    {line}\n" for line in value.split("\n"))
-            if isinstance(value, str)
-            else value
-        )
-        for key, value in points.items()
-    }
-
-
-def _check_tensorboard(workdir: Path) -> None:
-    wanted = _shown_as_it_is(event_files.expected(workdir))
-    event_files.assert_same(event_files.tensorboard(workdir), wanted)
-
-
 def test_tensorboard_forgets_what_the_log_forgets(tmp_path):
     run = _new(tmp_path / "run")
     for start_step, last in ((0, 4), (0, 8), (5, 9), (9, 9), (6, 12)):
         _write(run, ("tensorboard",), start_step, last)
-        _check_tensorboard(run)
+        event_files.check_tensorboard(run)
     assert len(event_files.expected(run)) == 12 * 2 + 4 * 2
 
 
@@ -73,14 +59,35 @@ def test_a_row_cut_in_the_middle_hides_no_other(tmp_path):
     (events,) = (run / "tensorboard").iterdir()
     events.write_bytes(events.read_bytes()[:-5])
     _write(run, ("tensorboard",), 5, 9)
-    _check_tensorboard(run)
+    event_files.check_tensorboard(run)
+
+
+def test_a_disk_that_is_full_for_a_moment_tears_no_row(tmp_path):
+    code = """
+import sys
+from pathlib import Path
+from genlm.runs import sinks
+from tests.laws.poisoned import fill_disk
+
+with sinks.opened(("tensorboard",), Path(sys.argv[1]), 0, patience=30) as (sink,):
+    for step in range(1, 9):
+        if step == 5:
+            fill_disk(2.0, size=(Path(sys.argv[1]) / sys.argv[2]).stat().st_size + 10)
+        sink.write({"step": step, "loss": 1.0 / step})
+"""
+    run = _new(tmp_path / "run")
+    events = f"tensorboard/events.out.tfevents.{0:010d}"
+    command = [sys.executable, "-c", code, str(run), events]
+    subprocess.run(command, cwd=ROOT, env=environment(), check=True)
+    points = event_files.tensorboard(run)
+    assert points == {(s, "train/loss"): np.float32(1 / s) for s in range(1, 9)}
 
 
 def test_a_watcher_asked_for_later_gets_the_rows_before(tmp_path):
     run = _new(tmp_path / "run")
     _write(run, (), 0, 7)
     _write(run, ("tensorboard",), 5, 9)
-    _check_tensorboard(run)
+    event_files.check_tensorboard(run)
 
 
 def test_numbers_that_are_not_finite_pass(tmp_path):
@@ -89,7 +96,7 @@ def test_numbers_that_are_not_finite_pass(tmp_path):
         Log(run / "metrics.jsonl", 0, sinks=watching).write(
             {"step": 1, "loss": float("nan")}
         )
-    _check_tensorboard(run)
+    event_files.check_tensorboard(run)
 
 
 def _command(tmp_path: Path, *more: str) -> list[str]:
@@ -115,7 +122,7 @@ def test_a_killed_run_is_watched_to_its_end(tmp_path):
     process.communicate()
     assert process.returncode == -signal.SIGKILL, "it ended before it was killed"
     genlm(*_command(tmp_path, watched, "--config.train.num_steps=43"))
-    _check_tensorboard(run)
+    event_files.check_tensorboard(run)
     rows = metrics.read(run / "metrics.jsonl")
     assert [r["step"] for r in rows if "loss" in r] == [*range(3, 43, 3), 43]
     _check_tokens(run, rows)

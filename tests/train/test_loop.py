@@ -23,7 +23,7 @@ def _step(state, batch, frozen):
     return dataclasses.replace(state, step=state.step + 1), metrics
 
 
-def _train(folder, config: loop.LoopConfig, hook, tokens: int = 0) -> None:
+def train(folder, config: loop.LoopConfig, hook, tokens=0, train_step=_step) -> None:
     state = TrainState(
         jnp.zeros((), jnp.int32), {"w": jnp.ones(8)}, (), jax.random.PRNGKey(0)
     )
@@ -32,7 +32,7 @@ def _train(folder, config: loop.LoopConfig, hook, tokens: int = 0) -> None:
     ) as checkpoints:
         loop.train(
             state,
-            _step,
+            train_step,
             itertools.repeat({}),
             config,
             log=Log(folder / "metrics.jsonl"),
@@ -49,7 +49,7 @@ def test_a_signal_in_the_last_step_stops_what_would_come_after(tmp_path):
         return {}
 
     with pytest.raises(Stopped, match="SIGTERM at step 2"):
-        _train(tmp_path, loop.LoopConfig(num_steps=2, log_every=1, save_every=2), stop)
+        train(tmp_path, loop.LoopConfig(num_steps=2, log_every=1, save_every=2), stop)
     assert checkpoint.newest(tmp_path) == 2
 
 
@@ -58,7 +58,7 @@ def test_hooks_and_compiling_are_not_in_tokens_a_second(tmp_path):
         time.sleep(0.5)
         return {}
 
-    _train(tmp_path, loop.LoopConfig(num_steps=8, log_every=4, save_every=8), slow)
+    train(tmp_path, loop.LoopConfig(num_steps=8, log_every=4, save_every=8), slow)
     rows = metrics.read(tmp_path / "metrics.jsonl")
     rates = [row["tokens_per_second"] for row in rows if "loss" in row]
     # a token a step: with two hooks of half a second in four steps it would be below 4
@@ -68,7 +68,7 @@ def test_hooks_and_compiling_are_not_in_tokens_a_second(tmp_path):
 @pytest.mark.parametrize("before, counted", [(0, [2, 4]), (7, [9, 11])])
 def test_tokens_are_counted_from_what_came_before(tmp_path, before, counted):
     config = loop.LoopConfig(num_steps=4, log_every=2, save_every=4)
-    _train(tmp_path, config, lambda params: {}, before)  # a token a step
+    train(tmp_path, config, lambda params: {}, before)  # a token a step
     rows = metrics.read(tmp_path / "metrics.jsonl")
     assert [row["tokens"] for row in rows if "tokens" in row] == counted
     assert checkpoint.tokens(tmp_path, 4) == (counted[-1])
@@ -76,6 +76,6 @@ def test_tokens_are_counted_from_what_came_before(tmp_path, before, counted):
 
 def test_a_trace_of_the_steps_that_were_asked_for(tmp_path):
     config = loop.LoopConfig(4, log_every=4, save_every=4, profile_steps=(2, 3))
-    _train(tmp_path, config, lambda params: {})
+    train(tmp_path, config, lambda params: {})
     (trace,) = (tmp_path / "profile").rglob("*.xplane.pb")
     assert trace.stat().st_size

@@ -57,7 +57,9 @@ def test_weights_decay_and_norms_and_biases_do_not():
         transformer.param_specs(model),
     )
     nothing = jax.tree.map(np.zeros_like, params)
-    updates = jax.jit(lambda: made.update(nothing, made.init(params), params)[0])()
+    updates = jax.jit(
+        lambda: made.update(nothing, made.init(params), params, step=0)[0]
+    )()
     for path, update in traverse_util.flatten_dict(updates, sep="/").items():
         kept = path.endswith(("norm", "bias"))
         # the first rate is 0.4: 0.4 · 0.5 of each weight goes
@@ -70,7 +72,7 @@ def test_a_gradient_is_clipped_by_its_norm():
     made = optimizer.make_optimizer(config, 24, {"w": ParamSpec((2,), ("embed",))})
     # of (30, 40) is left (0.6, 0.8): Adam's first update is rate · g / (g + epsilon)
     updates, _ = made.update(
-        {"w": jnp.asarray([30.0, 40.0])}, made.init(params), params
+        {"w": jnp.asarray([30.0, 40.0])}, made.init(params), params, step=0
     )
     np.testing.assert_allclose(
         updates["w"], [-0.4 * 0.6 / 1.6, -0.4 * 0.8 / 1.8], rtol=1e-5
@@ -88,7 +90,7 @@ def _first_updates(gradients=None, **changes) -> dict[str, np.ndarray]:
     params = specs.initialize(SPECS, jax.random.PRNGKey(0))
     if gradients is None:
         gradients = specs.initialize(SPECS, jax.random.PRNGKey(1))
-    update = jax.jit(lambda g, p: made.update(g, made.init(p), p)[0])
+    update = jax.jit(lambda g, p: made.update(g, made.init(p), p, step=0)[0])
     updates = jax.device_get(update(gradients, params))
     return traverse_util.flatten_dict(updates, sep="/")
 
@@ -181,7 +183,7 @@ rules = ("*/q rate=2", "*/k rate=3", "*/v rate=4", "*/o rate=5", "*/up rate=6")
 made = optimizer.make_optimizer(dataclasses.replace(CONFIG, rules=rules), 24, SPECS)
 params = specs.shapes(SPECS)
 state = jax.eval_shape(made.init, params)
-print(jax.jit(made.update).lower(params, state, params).as_text())
+print(jax.jit(made.update).lower(params, state, params, step=0).as_text())
 """
     texts = {
         subprocess.run(
@@ -244,3 +246,26 @@ def test_an_average_of_the_parameters_by_hand():
         kept = [0.1, 0.15, 0.15][number]  # 1 / 10, then 2 / 11 is above 0.15
         average = kept * average + (1 - kept) * np.asarray(now.params["w"])
         np.testing.assert_allclose(now.ema["w"], average, rtol=1e-6)
+
+
+def test_a_step_that_is_left_out_does_not_hold_the_schedule_up():
+    tree = {"w": ParamSpec((1,), ("embed",), init="ones")}
+    config = dataclasses.replace(CONFIG, weight_decay=0.0)
+    made = optimizer.make_optimizer(config, 24, tree)
+
+    def loss(params, frozen, batch, key):
+        total = jnp.sum(params["w"] * batch["weights"])
+        return total, {"loss": total, "weight": jnp.ones(())}
+
+    train_step = jax.jit(
+        step.make_train_step(
+            loss, made, optimizer.make_schedule(config, 24), skip_nonfinite=True
+        )
+    )
+    now = state.make(tree, made, jnp.zeros((), jnp.int32))
+    for weight in (np.nan, 1.0):
+        before = now.params["w"]
+        now, metrics = train_step(now, {"weights": jnp.asarray([weight])}, None)
+    # Adam's first update is as large as the rate, here that of the second step
+    np.testing.assert_allclose(before - now.params["w"], 0.8, rtol=1e-5)
+    np.testing.assert_allclose(metrics["learning_rate"], 0.8, rtol=1e-5)

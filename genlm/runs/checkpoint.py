@@ -331,10 +331,11 @@ class Checkpoints:
         self._drop_unfinished()
 
     def _drop_unfinished(self) -> None:
-        """Delete the folders of saves that do not count."""
+        """Delete the folders of saves that do not count; others are not ours."""
         have = {str(s) for s in steps(self.workdir)}
         for path in root(self.workdir).iterdir():
-            if path.is_dir() and path.name not in have:
+            is_ours = re.fullmatch(r"\d+(\.orbax-checkpoint-tmp.*)?", path.name)
+            if is_ours and path.is_dir() and path.name not in have:
                 shutil.rmtree(path, ignore_errors=True)
 
     def _forget(self, step: int) -> None:

@@ -1,7 +1,7 @@
 """THE COPIER: checkpoints go to their copy while training goes on.
 
 Before: a checkpoint that counts. After: runs.remote. Training never waits for it: where
-the way is slow, the newest checkpoint goes next, and those between go not at all.
+the way is slow, the newest checkpoint goes next; the end of the run copies the rest.
 """
 
 from pathlib import Path

@@ -56,20 +56,20 @@ def push(workdir: Path, step: int, to: str) -> None:
         raise UserError(f"cannot write {to}: {_why(error)}") from error
 
 
-def push_missing(workdir: Path, step: int, to: str) -> None:
-    """Copy checkpoint `step` if its copy failed, and all but the checkpoints anew.
+def push_missing(workdir: Path, to: str) -> None:
+    """Copy what the run keeps and the copy lacks, and all but the checkpoints anew.
 
     Raises:
       UserError: it could not be written there.
     """
     try:
-        is_there = step in _steps(to)
-        if is_there:
-            _push_small(workdir, to)
+        there = _steps(to)
+        _push_small(workdir, to)
     except Exception as error:  # each file system has its own
         raise UserError(f"cannot write {to}: {_why(error)}") from error
-    if not is_there:
-        push(workdir, step, to)
+    for step in checkpoint.steps(workdir):
+        if step not in there and not checkpoint.faults(workdir, step):
+            push(workdir, step, to)
 
 
 def pull(workdir: Path, to: str) -> None:
@@ -89,25 +89,32 @@ def pull(workdir: Path, to: str) -> None:
                 " checkpoint.copy_to"
             )
         for step in [] if here else reversed(there):
-            _fetch_step(to, step, workdir)
-            if not checkpoint.faults(workdir, step):
+            if _fetch_step(to, step, workdir) and not checkpoint.faults(workdir, step):
                 return
-            shutil.rmtree(checkpoint.root(workdir))
+            shutil.rmtree(checkpoint.root(workdir), ignore_errors=True)
     except UserError:
         raise
     except Exception as error:  # each file system has its own
         raise UserError(f"cannot read {to}: {_why(error)}") from error
 
 
-def _fetch_step(to: str, step: int, workdir: Path) -> None:
-    manifests = _manifests(_root(to).glob(f"checkpoints/{step}.*.json"))
-    for path in manifests:
-        for name in json.loads(path.read_text())["content"]["files"]:
-            _fetch(to, f"checkpoints/{step}/{name}", workdir)
+def _fetch_step(to: str, step: int, workdir: Path) -> bool:
+    """Whether the manifests of `step` could be read, and all is here that they name."""
     for path in (p for name in _SMALL for p in _root(to).glob(name)):
         _fetch(to, str(path.relative_to(_root(to))), workdir)
+    manifests = _manifests(_root(to).glob(f"checkpoints/{step}.*.json"))
+    for path in manifests:
+        try:
+            names = list(json.loads(path.read_text())["content"]["files"])
+        except (ValueError, LookupError, TypeError):  # cut off in the writing
+            return False
+        if any(".." in Path(name).parts or Path(name).is_absolute() for name in names):
+            return False
+        for name in names:
+            _fetch(to, f"checkpoints/{step}/{name}", workdir)
     for path in manifests:
         _fetch(to, f"checkpoints/{path.name}", workdir)
+    return True
 
 
 def _manifests(paths: Iterable[Any]) -> list[Any]:
@@ -140,8 +147,14 @@ def _fetch(to: str, name: str, workdir: Path) -> None:
 
 
 def _copy(local: Path, path: Any) -> None:
+    """A whole file or nothing, as an object store does by itself."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(local.read_bytes())
+    if "://" in str(path):
+        path.write_bytes(local.read_bytes())
+        return
+    partial = path.with_name(path.name + ".partial")
+    partial.write_bytes(local.read_bytes())
+    partial.replace(path)
 
 
 def _drop(to: str, step: int) -> None:

@@ -20,7 +20,7 @@ from genlm.errors import UserError
 from genlm.runs import directory, metrics
 
 NAMES = ("tensorboard", "wandb")  # each is its package and its extra too
-_FILES = ("metrics.jsonl", "samples.jsonl")
+_FILES = ("metrics.jsonl", "samples.jsonl", "health.jsonl")
 
 
 class Sink(metrics.Sink, Protocol):
@@ -163,12 +163,17 @@ def _kept(workdir: Path, start_step: int) -> list[dict[str, Any]]:
 
 
 def scalars(row: Mapping[str, Any]) -> dict[str, float]:
-    """{group/name: number} of a row; what is held out, and speed, in own groups."""
-    scalars = {}
+    """{group/name: number} of a row; what is held out, and speed, in own groups. What
+    health.jsonl says of a layer is in a group of its kind, under the layer's number."""
+    scalars: dict[str, float] = {}
     for name, value in row.items():
+        if isinstance(value, list) and value and isinstance(value[0], float):
+            scalars |= {f"{name}/{layer}": x for layer, x in enumerate(value)}
         if name == "step" or not isinstance(value, (int, float)):
             continue
-        if name.startswith("valid_"):
+        if "/" in name:
+            scalars[name] = value
+        elif name.startswith("valid_"):
             scalars[f"valid/{name.removeprefix('valid_')}"] = value
         else:
             scalars[f"{'speed' if name in metrics.TIMES else 'train'}/{name}"] = value

@@ -107,6 +107,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     data, tokenizer_config = read(config)
     own = ConfigDict({k: config[k] for k in ("seed", "data", "tokenizer")})
     own.stage = "prepare"
+    rerun.check_kind(own, workdir)
     files = _files(data)
     inputs = lineage.of_inputs(files, lineage.read(workdir).get("inputs", {}))
     if rerun.is_finished(own, workdir, inputs):

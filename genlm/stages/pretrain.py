@@ -50,6 +50,8 @@ def run(config: ConfigDict, workdir: Path) -> None:
     directory.create(workdir)
     copy_to = recipe.saving.copy_to
     if copy_to:
+        if Path(copy_to).resolve() == workdir.resolve():
+            raise UserError(f"checkpoint.copy_to is {workdir} itself")
         rerun.check_copy(config, copy_to, remote.config(copy_to))
         remote.pull(workdir, copy_to)
     finished = rerun.is_finished(config, workdir, prepared.inputs)
@@ -57,7 +59,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     if finished and start is not None and start >= recipe.train.num_steps:
         print(f"{workdir}: finished at step {start}", flush=True)
         if copy_to:
-            remote.push_missing(workdir, start, copy_to)
+            remote.push_missing(workdir, copy_to)
         return
     hosts.setup()
     mesh = meshes.make(recipe.mesh)
@@ -75,7 +77,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
         _train(workdir, prepared, model, recipe, mesh, start)
     lineage.write(workdir, prepared.inputs, outputs(workdir))
     if copy_to:
-        remote.push_missing(workdir, recipe.train.num_steps, copy_to)
+        remote.push_missing(workdir, copy_to)
 
 
 def _newest(workdir: Path) -> int | None:
@@ -125,6 +127,7 @@ def _train(
                 batches_ = [plan.number(first), plan.number(last)]
                 row = {"step": rewind.step, "event": "rewind", _LEFT: batches_}
                 journal.write({**row, "why": f"back to step {start or 0}"})
+                journal.sync()  # the rows to come depend on it
 
 
 _LEFT = "left_out"  # (first, last) batch that a rewind leaves out
@@ -194,6 +197,7 @@ def _make_looks(
         vocab_chunk=train.vocab_chunk,
         z_loss=train.z_loss,
         num_microbatches=train.num_microbatches,
+        trained=optimizers.trained(recipe.optimizing, parts.specs),
     )
     return _Looks(validate, write, look)
 
@@ -271,7 +275,9 @@ def _attempt(run: _Run, plan: Plan, start: int | None) -> None:
                 loop.Hook(evaluation.eval_every, looks.validate, log),
                 loop.Hook(evaluation.sample_every, looks.write, samples),
             ),
-            probe=loop.Probe(train.probe_every, looks.probe, open_log("health")),
+            probe=loop.Probe(
+                train.probe_every, looks.probe, open_log("health", watching)
+            ),
             bytes_per_token=prepared.split("train")[0].bytes_per_token(),
             tokens=0 if start is None else checkpoint.tokens(workdir, start),
         )

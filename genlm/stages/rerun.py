@@ -9,6 +9,7 @@ from genlm import config as configs
 from genlm.errors import UserError
 from genlm.runs import directory, lineage
 
+_OURS = ("checkpoints", "tokenizer", "model.json", "lineage.json", "metrics.jsonl")
 _INPUTS = ("data.prepared", "source", "runs")  # compared by content, not by path
 
 
@@ -16,11 +17,17 @@ def check_kind(config: ConfigDict, workdir: Path) -> None:
     """Make sure that `workdir` is free, or holds what `config` makes.
 
     Raises:
-      UserError: it holds a life and this is one stage, or the other way round, or a
-        config.json of something else.
+      UserError: it holds a life and this is one stage, or the other way round, or
+        what another program made.
     """
     before = _config_before(workdir)
     if before is None:
+        for name in _OURS:
+            if (workdir / name).exists():
+                raise UserError(
+                    f"{workdir} has {name}, and no config.json of a run that made it;"
+                    " take another --workdir"
+                )
         return
     kinds = [_kind(before), _kind(config)]
     if kinds[0] != kinds[1]:

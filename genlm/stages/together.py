@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 import numpy as np
 
 from genlm import config as configs
+from genlm.data.ahead import Ahead
 from genlm.interop import run as interop
 from genlm.model.transformer import TransformerConfig
 from genlm.parallel import hosts
@@ -80,6 +81,7 @@ def _check_settings(recipe: Recipe) -> None:
         "train.probe_every": recipe.train.probe_every,
         "train.profile_steps": any(recipe.train.profile_steps),
         "train.watch": recipe.train.watch,
+        "checkpoint.copy_to": recipe.saving.copy_to,
         "guard.max_rewinds": recipe.guard.max_rewinds,
     }
     for name, value in asked.items():
@@ -104,7 +106,13 @@ def _train(
 
     first = _common_step(list(todo))
     seeds = jnp.asarray([r.seed for r in recipes], jnp.int32)
-    batches = _batches(prepared, recipes, first)
+    batches = Ahead(
+        lambda step: _batches(prepared, recipes, step),
+        first,
+        recipe.guard.stall_seconds,
+        lambda step: print(f"no batch came for step {step}; read again", flush=True),
+    )
+    stack.enter_context(batches)
     batch = next(batches)
     step_together = together.compile_step(
         parts.train_step.__wrapped__, make, seeds, batch  # as it was before jit
@@ -130,18 +138,26 @@ def _train(
         state,
         step_together,
         itertools.chain([batch], batches),
-        loop.LoopConfig(train.num_steps, train.log_every, recipe.saving.save_every),
+        loop.LoopConfig(
+            train.num_steps, train.log_every, recipe.saving.save_every, recipe.guard
+        ),
         runs,
     )
     return runs
 
 
 def _common_step(folders: list[Path]) -> int:
-    """The newest step of which every run has a whole checkpoint, else 0."""
-    common = set.intersection(*(set(checkpoint.steps(f)) for f in folders))
-    for step in sorted(common, reverse=True):
+    """The newest step of which every run has a whole checkpoint; 0 where none has any.
+
+    Raises:
+      NotTogether: they share none, so that each must go on by itself.
+    """
+    have = [set(checkpoint.steps(folder)) for folder in folders]
+    for step in sorted(set.intersection(*have), reverse=True):
         if not any(checkpoint.faults(folder, step) for folder in folders):
             return step
+    if any(have):
+        raise together.NotTogether("they share no whole checkpoint")
     return 0
 
 
@@ -174,6 +190,10 @@ def _open(
         keep_last=saving.keep_last,
         keep_best=saving.keep_best,
         keep_every=saving.keep_every,
+        patience=guard.disk_seconds,
+        on_failure=lambda step, why: journal.write(
+            {"step": step, "event": "save failed", "why": why}
+        ),
     )
     readings = Readings(
         log=log,
@@ -188,6 +208,7 @@ def _open(
     )
     validate, write = run_hooks
     return together.Run(
+        journal,
         readings,
         (
             loop.Hook(evaluation.eval_every, validate, log),

@@ -22,7 +22,7 @@ from genlm.model import transformer
 from genlm.model.transformer import TransformerConfig
 from genlm.train import losses
 from genlm.train.state import TrainState
-from genlm.train.step import summed_gradients
+from genlm.train.step import frozen_where_not, summed_gradients
 
 _EPSILON = 1e-12
 
@@ -34,11 +34,18 @@ def make_probe(
     vocab_chunk: int = 0,
     z_loss: float = 0.0,
     num_microbatches: int = 1,
+    trained: Any = None,
 ) -> Callable[[TrainState, Any], dict[str, Any]]:
-    """A function of a state and the batch it is about to train on: a row."""
+    """A function of a state and the batch it is about to train on: a row.
+
+    Args:
+      trained: as of train.step.
+    """
     loss = losses.make_next_token_loss(
         dataclasses.replace(config, dropout=0.0), vocab_chunk, z_loss
     )
+    if trained is not None:
+        loss = frozen_where_not(trained, loss)
 
     @jax.jit
     def look(state: TrainState, batch: Mapping[str, jax.Array]):

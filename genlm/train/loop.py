@@ -19,7 +19,7 @@ from genlm.errors import Stopped
 from genlm.runs.checkpoint import Checkpoints
 from genlm.runs.metrics import Log
 from genlm.runs.progress import Bar
-from genlm.train.guard import GuardConfig, Watchdog
+from genlm.train.guard import GuardConfig, Rewind, Watchdog
 from genlm.train.profile import Profile
 from genlm.train.readings import Readings
 from genlm.train.state import TrainState
@@ -65,7 +65,8 @@ class Probe:
 
 
 class StopSignals:
-    """Within it SIGTERM and SIGINT set `received`; a second SIGINT interrupts."""
+    """Within it SIGTERM and SIGINT set `received`; a second SIGINT interrupts. A signal
+    goes before a rewind."""
 
     received: int | None = None
 
@@ -75,9 +76,10 @@ class StopSignals:
         }
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: Any, *_: object) -> bool:
         for number, handler in self._old.items():
             signal.signal(number, handler)
+        return kind is Rewind and self.received is not None
 
     def _receive(self, number: int, frame: object) -> None:
         if self.received is not None and number == signal.SIGINT:
@@ -127,7 +129,9 @@ def train(
         tokens=tokens,
         confirm=checkpoints.confirm,
     )
-    logs = [log, *(hook.log for hook in hooks)]
+    logs = [log, journal, *(hook.log for hook in hooks)]
+    if probe is not None:
+        logs.append(probe.log)
     with contextlib.ExitStack() as stack:
         signals = stack.enter_context(StopSignals())
         readings.bar = stack.enter_context(Bar("train", config.num_steps, start=first))
@@ -167,7 +171,7 @@ def train(
                     for each in logs:
                         each.sync()
                     score = scores.get("valid_loss"), readings.tokens
-                    _save(checkpoints, step, state, score, is_done)
+                    save(checkpoints, step, state, *score, is_last=is_done)
             if is_done:
                 break
         if step > first:
@@ -179,19 +183,21 @@ def train(
         raise Stopped(signals.received, step)
 
 
-def _save(
+def save(
     checkpoints: Checkpoints,
     step: int,
     state: TrainState,
-    score: tuple[float | None, int],
+    valid_loss: float | None,
+    tokens: int,
+    *,
     is_last: bool,
 ) -> None:
     """Begin to save; the last one is waited for, since no later step could be saved in
     its place."""
-    checkpoints.save(step, split(state), *score)
+    checkpoints.save(step, split(state), valid_loss, tokens)
     while is_last and not checkpoints.written():
         time.sleep(1.0)
-        checkpoints.save(step, split(state), *score)
+        checkpoints.save(step, split(state), valid_loss, tokens)
 
 
 def _prove(

@@ -15,8 +15,10 @@ import numpy as np
 from genlm.errors import Stopped, UserError
 from genlm.parallel import hosts
 from genlm.runs.checkpoint import Checkpoints
+from genlm.runs.metrics import Log
 from genlm.runs.progress import Bar
 from genlm.train import loop
+from genlm.train.guard import Watchdog
 from genlm.train.readings import Readings
 from genlm.train.state import TrainState
 from genlm.train.step import TrainStep
@@ -30,6 +32,7 @@ class NotTogether(UserError):
 class Run:
     """What is written of one seed; `failure` says why it ended early, if it did."""
 
+    journal: Log
     readings: Readings
     hooks: tuple[loop.Hook, ...]
     checkpoints: Checkpoints
@@ -85,7 +88,9 @@ def train(
     pending: tuple[int, Any] | None = None
     with loop.StopSignals() as signals, Bar(
         "train", config.num_steps, start=first
-    ) as bar:
+    ) as bar, Watchdog(
+        config.guard, runs[0].journal, runs[0].checkpoints.workdir
+    ) as watchdog:
         for run in runs:
             run.readings.bar = bar
         while step < config.num_steps and _going(runs):
@@ -93,13 +98,17 @@ def train(
             step += 1
             _read(runs, pending)  # a step late, so that the device never waits
             pending = (step, metrics)
+            if step > first + 1:
+                watchdog.beat(step - 1)
             is_last = step == config.num_steps
             is_done = is_last or signals.received is not None
-            is_saved = is_done or step % config.save_every == 0
+            is_owed = any(run.checkpoints.is_owed() for _, run in _going(runs))
+            is_saved = is_done or is_owed or step % config.save_every == 0
             if is_saved or any(h.is_due(step, is_last) for h in runs[0].hooks):
                 _read(runs, pending)
                 pending = None
-                _between(state, step, runs, is_last, is_saved)
+                with watchdog.paused():
+                    _between(state, step, runs, is_last, is_saved, is_done)
             if is_done:
                 break
         if step > first:
@@ -126,22 +135,30 @@ def _read(runs: list[Run], pending: tuple[int, Any] | None) -> None:
 
 
 def _between(
-    state: TrainState, step: int, runs: list[Run], is_last: bool, is_saved: bool
+    state: TrainState,
+    step: int,
+    runs: list[Run],
+    is_last: bool,
+    is_saved: bool,
+    is_done: bool,
 ) -> None:
-    """What is measured and saved of each seed after `step`."""
+    """What is measured and saved of each seed after `step`; one that cannot be written
+    ends there."""
     for i, run in _going(runs):
         own = jax.tree.map(lambda x: x[i], state)
         scores: dict[str, Any] = {}
-        for hook in (h for h in run.hooks if h.is_due(step, is_last)):
-            row = hook.run(loop.model_params(own))
-            scores |= row
-            hook.log.write({"step": step, **row})
-        if is_saved:
-            for hook in run.hooks:
-                hook.log.sync()
-            run.checkpoints.save(
-                step, loop.split(own), scores.get("valid_loss"), run.readings.tokens
-            )
+        try:
+            for hook in (h for h in run.hooks if h.is_due(step, is_last)):
+                row = hook.run(loop.model_params(own))
+                scores |= row
+                hook.log.write({"step": step, **row})
+            if is_saved:
+                for log in (run.journal, *(hook.log for hook in run.hooks)):
+                    log.sync()
+                score = scores.get("valid_loss"), run.readings.tokens
+                loop.save(run.checkpoints, step, own, *score, is_last=is_done)
+        except UserError as error:
+            run.failure = str(error)
 
 
 def _prove(

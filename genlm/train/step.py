@@ -45,7 +45,7 @@ def make_train_step(
         gradient is computed for them. None: all are trained.
     """
     if trained is not None:
-        loss = _frozen_where_not(trained, loss)
+        loss = frozen_where_not(trained, loss)
 
     def train_step(state: TrainState, batch: Batch, frozen: Any = None):
         key = jax.random.fold_in(state.key, state.step)
@@ -93,7 +93,9 @@ def make_train_step(
     return train_step
 
 
-def _frozen_where_not(trained: Any, loss: Loss) -> Loss:
+def frozen_where_not(trained: Any, loss: Loss) -> Loss:
+    """The loss, constant in the parameters at which the tree `trained` is false."""
+
     def with_frozen(params, *rest):
         stopped = jax.tree.map(
             lambda p, is_trained: p if is_trained else jax.lax.stop_gradient(p),

@@ -1,6 +1,7 @@
 """Mistakes in the directories that a run writes to or reads from."""
 
 from pathlib import Path
+import shutil
 import time
 
 import jax.numpy as jnp
@@ -70,6 +71,25 @@ def test_workdir_of_another_kind(run: Path, prepare_only: Path, tmp_path: Path):
     line = mistake("run", prepare_only, "--workdir", tmp_path)
     assert "cannot read" in line and "config.json" in line
     assert list(contents(tmp_path).values()) == [b"{"]
+
+
+@pytest.mark.parametrize("name", ["checkpoints/best/model.pt", "metrics.jsonl"])
+def test_workdir_of_another_program(name: str, tmp_path: Path, mistake_here):
+    path = tmp_path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("mine")
+    for recipe in (NAMES, "experiments/life.py:smoke"):
+        said = mistake_here("run", recipe, "--workdir", tmp_path)
+        assert f"has {name.split('/')[0]}, and no config.json" in said
+    assert list(contents(tmp_path).values()) == [b"mine"]
+
+
+def test_a_folder_of_ones_own_among_the_checkpoints(copy: Path, names: Path):
+    root = copy / "checkpoints"
+    shutil.copytree(root / "2", root / "2.bak")
+    settings = {"data.paths": names, "train.num_steps": 3}
+    genlm("run", NAMES, "--workdir", copy, *overrides(settings))
+    assert contents(root / "2.bak")
 
 
 def test_life_of_other_settings(prepare_only: Path, names: Path, tmp_path: Path):

@@ -15,7 +15,7 @@ def expected(workdir: Path) -> Points:
     """What a run directory's own files say."""
     rows = [
         row
-        for name in ("metrics.jsonl", "samples.jsonl")
+        for name in ("metrics.jsonl", "samples.jsonl", "health.jsonl")
         for row in metrics.read(workdir / name)
     ]
     return {

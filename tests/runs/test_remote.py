@@ -64,14 +64,14 @@ def test_a_folder(tmp_path: Path):
 def test_training_does_not_wait_for_its_copy(tmp_path: Path):
     names, to = write_names(tmp_path / "names.txt"), tmp_path / "copy"
     to.mkdir()
-    os.mkfifo(to / "metrics.jsonl")  # writing to it hangs until somebody reads it
+    os.mkfifo(to / "metrics.jsonl.partial")  # writing to it hangs until somebody reads it
     command = _command(names, tmp_path / "run", str(to), 12)
     process = start(*command, "--config.checkpoint.save_every=2")
     while process.poll() is None and checkpoint.steps(tmp_path / "run")[-1:] != [12]:
         time.sleep(0.05)
     assert process.poll() is None, process.communicate()[1]
     assert not (to / "checkpoints").exists()
-    reader = os.open(to / "metrics.jsonl", os.O_RDONLY | os.O_NONBLOCK)
+    reader = os.open(to / "metrics.jsonl.partial", os.O_RDONLY | os.O_NONBLOCK)
     while process.poll() is None:
         with contextlib.suppress(BlockingIOError):  # opened, and nothing written yet
             os.read(reader, 1 << 20)
@@ -90,6 +90,33 @@ def test_a_damaged_copy_is_not_taken(tmp_path: Path):
     next(p for p in (to / "checkpoints" / "9").rglob("*") if p.is_file()).unlink()
     said = genlm(*_command(names, tmp_path / "second", str(to), 5)).stdout
     assert "from step 4" in said
+
+
+def test_a_manifest_that_was_cut_off_is_passed_over(tmp_path: Path):
+    names, to = write_names(tmp_path / "names.txt"), tmp_path / "copy"
+    genlm(*_command(names, tmp_path / "first", str(to)))
+    manifest = to / "checkpoints" / "4.0.json"
+    text = manifest.read_text()
+    (to / "checkpoints" / "5.0.json").write_text(text[: len(text) // 2])
+    outside = text.replace('"files": {', '"files": {"../../../escaped": "0", ')
+    assert outside != text
+    (to / "checkpoints" / "6.0.json").write_text(outside)
+    said = genlm(*_command(names, tmp_path / "second", str(to), 5)).stdout
+    assert "from step 4" in said
+    line = mistake(*_command(names, to, str(to)))
+    assert "copy_to is" in line and "itself" in line
+
+
+def test_what_is_kept_for_good_is_copied_in_the_end(tmp_path: Path):
+    names, to = write_names(tmp_path / "names.txt"), tmp_path / "copy"
+    command = _command(names, tmp_path / "run", str(to), 9)
+    kept = ["--config.checkpoint.save_every=3", "--config.checkpoint.keep_every=3"]
+    genlm(*command, *kept)
+    shutil.rmtree(to / "checkpoints")
+    genlm(*command, *kept)  # finished, and its copy is made whole
+    assert {p.name for p in (to / "checkpoints").glob("*.json")} == {
+        f"{step}.0.json" for step in (3, 6, 9)
+    }
 
 
 @pytest.mark.slow

@@ -45,6 +45,27 @@ def _new(workdir: Path) -> Path:
     return workdir
 
 
+def test_what_a_watcher_is_told_of_a_row():
+    row = {"step": 3, "loss": 2.5, "gradient_norm": 0.5, "tokens": 96, "seconds": 1.5}
+    assert sinks.scalars(row | {"valid_loss": 2.0, "memory_mb": 9}) == {
+        "train/loss": 2.5,
+        "train/gradient_norm": 0.5,
+        "train/tokens": 96,
+        "valid/loss": 2.0,
+        "speed/seconds": 1.5,
+        "speed/memory_mb": 9,
+    }
+    inside = {"step": 3, "gradient/embedding": 1.5, "dead": [0.0, 0.25]}
+    assert sinks.scalars(inside) == {
+        "gradient/embedding": 1.5,
+        "dead/0": 0.0,
+        "dead/1": 0.25,
+    }
+    written = {"step": 3, "samples": [{"prompt": "A", "text": "nn", "stop_reason": ""}]}
+    assert sinks.scalars(written) == {}
+    assert sinks.texts(written) == {"samples/1": '"A"\nnn'}
+
+
 def test_tensorboard_forgets_what_the_log_forgets(tmp_path):
     run = _new(tmp_path / "run")
     for start_step, last in ((0, 4), (0, 8), (5, 9), (9, 9), (6, 12)):

@@ -44,8 +44,22 @@ def attend(
 
     Args:
       causal_square: query t is key t, so that keys after a block of queries can be left
-        out: with 4 blocks 3/8 of the scores are never computed.
+        out.
     """
+    if jax.default_backend() == "cpu":
+        return in_blocks(q_BTNH, k_BSKH, v_BSKH, mask_BTS, causal_square)
+    return jax.nn.dot_product_attention(q_BTNH, k_BSKH, v_BSKH, mask=mask_BTS[:, None])
+
+
+def in_blocks(
+    q_BTNH: jax.Array,
+    k_BSKH: jax.Array,
+    v_BSKH: jax.Array,
+    mask_BTS: jax.Array,
+    causal_square: bool,
+) -> jax.Array:
+    """`attend` as a CPU is quick at it: plain batched products, a gradient by hand,
+    and with 4 causal blocks 3/8 of the scores never computed."""
     B, T, N, H = q_BTNH.shape
     K = k_BSKH.shape[2]
     # batch and kv heads become one dim, so that every product is a plain batched one

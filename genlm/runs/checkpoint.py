@@ -120,13 +120,20 @@ def restore(workdir: Path, step: int, abstract: dict[str, Any]) -> dict[str, Any
     """Items of a step ('params', 'state'), in the shapes and shardings of `abstract`.
 
     Raises:
-      UserError: its parameters are those of another model.
+      UserError: its parameters are those of another model, or its state has another
+        form.
     """
     path = (root(workdir) / str(step)).resolve()
     _check_shapes(path / "params", abstract["params"])
     items = {name: ocp.args.StandardRestore(tree) for name, tree in abstract.items()}
     with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
-        restored = checkpointer.restore(path, args=ocp.args.Composite(**items))
+        try:
+            restored = checkpointer.restore(path, args=ocp.args.Composite(**items))
+        except (ValueError, KeyError) as error:  # Orbax, of trees that differ
+            raise UserError(
+                f"{path}: its optimizer's state is that of another version of genlm or"
+                " optax; the versions that wrote it stand in lineage.json"
+            ) from error
     return {name: restored[name] for name in abstract}
 
 

@@ -44,6 +44,7 @@ def test_full_disk_while_training(file_bytes: int, run: Path, tmp_path: Path):
     assert main(["verify", str(workdir)]) == 0
 
 
+@pytest.mark.slow
 def test_full_disk_while_measuring(copy: Path, names: Path):
     path, limit = copy / "metrics.jsonl", 1 << 20
     first, *others = metrics.read(path)

@@ -53,3 +53,23 @@ def test_nothing_names_a_machine():
         if path.suffix in (".py", ".md", ".svg") and path != Path(__file__):
             found = re.search(r"/(home|Users|root|work)/\w+", path.read_text("utf-8"))
             assert not found, f"{path}: {found and found.group()}"
+
+
+def test_the_patches_of_the_documentation_apply():
+    patches = [
+        block
+        for page in sorted((ROOT / "docs").glob("*.md"))
+        for block in re.findall(
+            r"^```diff\n(.*?)^```", page.read_text("utf-8"), re.MULTILINE | re.DOTALL
+        )
+    ]
+    assert len(patches) >= 6
+    for patch in patches:
+        said = subprocess.run(
+            ["git", "apply", "--check", "-"],
+            cwd=ROOT,
+            input=patch,
+            capture_output=True,
+            text=True,
+        )
+        assert said.returncode == 0, f"{said.stderr}\n{patch}"

@@ -96,25 +96,15 @@ def test_a_poisoned_run_ends_as_good_as_a_clean_one(tmp_path: Path):
 
 
 def test_without_leave_the_first_nan_stops_the_run(tmp_path: Path):
+    """What the batch was to prove does not count; leave can be given afterwards."""
     names = write_names(tmp_path / "names.txt")
     few = {"train.num_steps": 8, "eval.eval_every": 0, "checkpoint.save_every": 2}
     command = _command(names, tmp_path / "run", **few, **{"guard.max_nonfinite": 0})
     ended = _poisoned(command, nan=[4])
     assert ended.returncode == 1
     assert "step 5: weight is nan; the run stopped" in ended.stderr
-    genlm(*command)  # the file is mended; what that batch was to prove does not count
-    rows = metrics.read(tmp_path / "run" / "events.jsonl")
-    assert [(row["event"], row["step"]) for row in rows] == [("start", 0), ("start", 2)]
-
-
-def test_leave_can_be_given_to_a_run_that_stopped(tmp_path: Path):
-    names = write_names(tmp_path / "names.txt")
-    few = {"train.num_steps": 8, "eval.eval_every": 0, "checkpoint.save_every": 2}
-    for leave, code in ((0, 1), (3, 0)):
-        command = _command(
-            names, tmp_path / "run", **few, **{"guard.max_nonfinite": leave}
-        )
-        assert _poisoned(command, nan=[4]).returncode == code
+    command = _command(names, tmp_path / "run", **few, **{"guard.max_nonfinite": 3})
+    assert _poisoned(command, nan=[4]).returncode == 0
     rows = metrics.read(tmp_path / "run" / "events.jsonl")
     assert [(row["event"], row["step"]) for row in rows] == [
         ("start", 0),

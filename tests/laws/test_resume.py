@@ -21,6 +21,7 @@ from tests.data_files import write_names
 from tests.runs import event_files
 
 NO_POISON = {"noise": (10**9, 10**9), "nan": [], "hang": 10**9, "full": 10**9}
+RECIPE = "experiments/pretrain_names.py:smoke"
 
 
 def _command(names: Path, workdir: Path, num_steps: int) -> list[str]:
@@ -42,12 +43,13 @@ def _command(names: Path, workdir: Path, num_steps: int) -> list[str]:
         "guard.max_rewinds": 2,
         "guard.rewind_skips": 6,
         "guard.max_nonfinite": 2,
+        "guard.stall_seconds": 2.0,
+        "guard.disk_seconds": 60.0,
         "train.watch": "tensorboard",
         "checkpoint.copy_to": f"{workdir}-copy",
     }
     overrides = [f"--config.{k}={v}" for k, v in settings.items()]
-    recipe = "experiments/pretrain_names.py:smoke"
-    return ["run", recipe, "--workdir", str(workdir), *overrides]
+    return ["run", RECIPE, "--workdir", str(workdir), *overrides]
 
 
 def _start(command: list[str], poison: dict | None = None) -> subprocess.Popen:
@@ -176,11 +178,49 @@ def test_killed_runs_end_as_uninterrupted_ones(tmp_path):
 @pytest.mark.slow
 def test_forty_kills(tmp_path):
     poison = {"noise": (302, 305), "nan": [500, 501, 700]}
+    poison |= {"hang": 420, "full": 600, "seconds": 2}
     killed = _check_kills(
         tmp_path, saves=10, starts=5, anywhere=25, num_steps=900, poison=poison
     )
     events = [row["event"] for row in metrics.read(killed / "events.jsonl")]
     assert events.count("rewind") >= 1 and events.count("update left out") >= 3
+    assert {"stall", "save failed"} <= set(events)
+
+
+@pytest.mark.slow
+def test_seeds_together_killed(tmp_path):
+    settings = {
+        "data.paths": write_names(tmp_path / "names.txt"),
+        "train.num_steps": 200,
+        "train.log_every": 1,
+        "eval.eval_every": 50,
+        "eval.sample_every": 0,
+        "checkpoint.save_every": 5,
+    }
+    overrides = [f"--config.{key}={value}" for key, value in settings.items()]
+    seeds = ["--seeds", "0,1", "--together", *overrides, "--workdir"]
+    straight, killed = tmp_path / "straight", tmp_path / "killed"
+    genlm("sweep", RECIPE, *seeds, straight)
+    rng = random.Random(0)
+    for after in (20, 70, 120):
+        process = _start(["sweep", RECIPE, *seeds, str(killed)])
+        while process.poll() is None and _last_step(killed / "recipe,seed=1") <= after:
+            time.sleep(0.002)
+        time.sleep(rng.uniform(0, 0.1))
+        assert process.poll() is None, "it ended before it was killed"
+        process.kill()
+        process.wait()
+    assert (
+        "2 seeds together, from step 1" in genlm("sweep", RECIPE, *seeds, killed).stdout
+    )
+    for run in ("recipe,seed=0", "recipe,seed=1"):
+        for a, b in zip(arrays(straight / run), arrays(killed / run), strict=True):
+            np.testing.assert_array_equal(a, b)
+        a, b = (
+            _timeless(folder / run / "metrics.jsonl") for folder in (straight, killed)
+        )
+        assert a == b
+        assert "as it was written" in genlm("verify", killed / run).stdout
 
 
 @pytest.mark.slow

@@ -33,7 +33,11 @@ def assert_close(tree, expected, share: float):
 @pytest.mark.parametrize("dtype, share", [("float32", 1e-5), ("bfloat16", 2e-2)])
 @pytest.mark.parametrize("length", [5, 64, 128, 256])  # from 128 on in blocks
 @pytest.mark.parametrize("kv_heads", [1, 2, 4])
-def test_attention(length: int, kv_heads: int, dtype: str, share: float):
+@pytest.mark.parametrize("platform", ["cpu", "tpu"])
+def test_attention(
+    length: int, kv_heads: int, dtype: str, share: float, platform: str, monkeypatch
+):
+    monkeypatch.setattr(jax, "default_backend", lambda: platform)
     segments_BT = np.random.default_rng(0).integers(1, 3, (3, length)).cumsum(axis=1)
     same_BTS = segments_BT[:, :, None] // 40 == segments_BT[:, None] // 40
     mask_BTS = jnp.asarray(same_BTS & np.tri(length, dtype=bool))

@@ -64,7 +64,9 @@ def test_a_folder(tmp_path: Path):
 def test_training_does_not_wait_for_its_copy(tmp_path: Path):
     names, to = write_names(tmp_path / "names.txt"), tmp_path / "copy"
     to.mkdir()
-    os.mkfifo(to / "metrics.jsonl.partial")  # writing to it hangs until somebody reads it
+    os.mkfifo(
+        to / "metrics.jsonl.partial"
+    )  # writing to it hangs until somebody reads it
     command = _command(names, tmp_path / "run", str(to), 12)
     process = start(*command, "--config.checkpoint.save_every=2")
     while process.poll() is None and checkpoint.steps(tmp_path / "run")[-1:] != [12]:
@@ -92,6 +94,7 @@ def test_a_damaged_copy_is_not_taken(tmp_path: Path):
     assert "from step 4" in said
 
 
+@pytest.mark.slow
 def test_a_manifest_that_was_cut_off_is_passed_over(tmp_path: Path):
     names, to = write_names(tmp_path / "names.txt"), tmp_path / "copy"
     genlm(*_command(names, tmp_path / "first", str(to)))
@@ -107,6 +110,7 @@ def test_a_manifest_that_was_cut_off_is_passed_over(tmp_path: Path):
     assert "copy_to is" in line and "itself" in line
 
 
+@pytest.mark.slow
 def test_what_is_kept_for_good_is_copied_in_the_end(tmp_path: Path):
     names, to = write_names(tmp_path / "names.txt"), tmp_path / "copy"
     command = _command(names, tmp_path / "run", str(to), 9)

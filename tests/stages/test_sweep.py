@@ -4,6 +4,7 @@ import contextlib
 import io
 import math
 from pathlib import Path
+import shutil
 
 import jax.numpy as jnp
 import pytest
@@ -115,6 +116,24 @@ def test_seeds_that_do_not_fit_take_turns(recipe, apart: Path, capsys, monkeypat
     monkeypatch.setattr(sweep.together, "run", too_large)
     assert sweep.run(recipe, apart, [RATES], (0, 1), is_together=True)
     assert "one after the other: no room" in capsys.readouterr().out
+
+
+def test_seeds_that_share_no_checkpoint_lose_none(recipe, apart: Path, tmp_path):
+    folder = shutil.copytree(apart, tmp_path / "sweep")
+    runs = [folder / f"learning_rate=1e-3,seed={seed}" for seed in (0, 1)]
+    for run, step in zip(runs, (1, 2)):  # of two checkpoints one is left
+        (run / "lineage.json").unlink()
+        (run / "checkpoints" / f"{step}.0.json").unlink()
+        shutil.rmtree(run / "checkpoints" / str(step))
+    before = sorted(p for run in runs for p in (run / "checkpoints").rglob("*"))
+    with pytest.raises(NotTogether, match="share no whole checkpoint"):
+        sweep.together.run(
+            {
+                folder / p.name: p.config
+                for p in sweep.points(recipe, [RATES], (0, 1), folder)[:2]
+            }
+        )
+    assert before == sorted(p for r in runs for p in (r / "checkpoints").rglob("*"))
 
 
 def test_what_does_not_fit_is_told_from_the_compiled_step(monkeypatch):

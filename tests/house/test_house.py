@@ -1,10 +1,13 @@
 """House rules that a reader would otherwise have to keep in mind."""
 
+import importlib
 from pathlib import Path
 import re
 import subprocess
 
 import pytest
+
+from genlm import stages
 
 ROOT = Path(__file__).resolve().parents[2]
 CODE = ("genlm", "experiments", "benchmarks", "tests")
@@ -73,3 +76,11 @@ def test_the_patches_of_the_documentation_apply():
             text=True,
         )
         assert said.returncode == 0, f"{said.stderr}\n{patch}"
+
+
+def test_the_documentation_says_what_each_stage_reads():
+    text = (ROOT / "docs" / "configs.md").read_text("utf-8")
+    rows = dict(re.findall(r"^\| `(\w+)` \| .* \| ((?:`[\w.]+` ?)+)\|$", text, re.M))
+    for name in stages.STAGES:
+        reads = importlib.import_module(f"genlm.stages.{name}").READS
+        assert sorted(reads) == sorted(re.findall(r"[\w.]+", rows[name])), name

@@ -7,7 +7,7 @@ import os
 import sys
 from typing import NoReturn
 
-from genlm.errors import UserError
+from genlm.errors import UserError, memory_line
 
 VERBS = {
     "run": "run an experiment config",
@@ -17,7 +17,6 @@ VERBS = {
     "verify": "check a run's files against what was written",
     "doctor": "say what this machine and installation can do",
 }
-_LESS = "; a smaller batch, more microbatches, shorter rows or fewer tokens need less"
 # What a disk or its rights may say to any write, wherever it stands.
 _NOT_OUR_FAULT = (
     errno.ENOSPC,
@@ -51,13 +50,10 @@ def main(argv: list[str] | None = None) -> int:
         return code
     except UserError as error:
         return _say(f"{name}: {error}", 1)
-    except MemoryError as error:
-        return _say(f"{name}: out of memory: {error or 'on the host'}{_LESS}", 1)
-    except RuntimeError as error:  # jax's; asking for its class would load jax
-        if not str(error).startswith("RESOURCE_EXHAUSTED"):
+    except (MemoryError, RuntimeError) as error:
+        if not (line := memory_line(error)):
             raise
-        what = str(error).removeprefix("RESOURCE_EXHAUSTED: ").split("\n")[0]
-        return _say(f"{name}: {what}{_LESS}", 1)
+        return _say(f"{name}: {line}", 1)
     except KeyboardInterrupt:
         return _say(f"{name}: interrupted", 130)
     except BrokenPipeError:

@@ -26,3 +26,15 @@ def memory_line(error: Exception) -> str:
     if not isinstance(error, RuntimeError) or not text.startswith("RESOURCE_EXHAUSTED"):
         return ""
     return text.removeprefix("RESOURCE_EXHAUSTED: ") + _LESS
+
+
+def require_text(text: str, name: str) -> None:
+    """Make sure that `text`, which the user gave as `name`, has a spelling in UTF-8.
+
+    Raises:
+      UserError: it has none. Python takes an argument's stray bytes for surrogates.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"{name} {text!r} is not UTF-8") from error

@@ -43,6 +43,7 @@ def main(argv: list[str] | None = None) -> int:
         if argv and argv[0] in ("run", "sweep", "generate"):
             _take_huge_pages()
     name = f"genlm {argv[0]}" if argv else "genlm"
+    _print_anything()
     try:
         code = _call(argv)
         if sys.stdout is not None:
@@ -96,6 +97,17 @@ def _take_huge_pages() -> None:
         if "GLIBC_TUNABLES" not in os.environ:
             os.environ["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"
             os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def _print_anything() -> None:
+    """Let standard output take any text; what its encoding lacks shows as '?'.
+
+    Models write all of Unicode, and names of files may be no text at all. Standard
+    error takes anything already.
+    """
+    reconfigure = getattr(sys.stdout, "reconfigure", None)
+    if reconfigure:
+        reconfigure(errors="replace")
 
 
 def _say(line: str, code: int) -> int:

@@ -12,7 +12,7 @@ from typing import Any, Callable, Iterator
 import jax
 
 from genlm.data import batches
-from genlm.errors import UserError
+from genlm.errors import UserError, require_text
 from genlm.evaluate import perplexity
 from genlm.inference import decode
 from genlm.inference.sampling import SamplingConfig
@@ -44,6 +44,8 @@ class EvalConfig:
                 raise UserError(f"eval.{name} is not positive")
         if not self.prompts:
             raise UserError("eval.prompts has none; an empty one is ('',)")
+        for prompt in self.prompts:
+            require_text(prompt, "eval.prompts")
         SamplingConfig(self.temperature, top_p=self.top_p)
 
     def check_division(self, ways: int) -> None:

@@ -19,6 +19,12 @@ def test_workdir_is_empty(prepare_only: Path):
     assert "--workdir is empty" in mistake("run", prepare_only, "--workdir", "")
 
 
+def test_workdir_has_a_name_that_is_no_text(prepare_only: Path, tmp_path: Path):
+    line = mistake("run", prepare_only, "--workdir", tmp_path / "\udcff")
+    assert "--workdir" in line and "is not UTF-8" in line
+    assert contents(tmp_path) == {}
+
+
 @pytest.mark.parametrize("below", ["names.txt", "names.txt/run", "/proc/run"])
 def test_workdir_cannot_be(below: str, prepare_only: Path, names: Path):
     before = names.read_bytes()

@@ -140,6 +140,7 @@ VALUES = {
     "eval.temperature=-1": "temperature",
     "eval.eval_every=-1": "eval.eval_every",
     "eval.prompts=()": "eval.prompts",
+    "eval.prompts=a,\udcff": "eval.prompts '\\udcff' is not UTF-8",
     "checkpoint.save_every=0": "checkpoint.save_every",
     "optimizer.learning_rate=-1": "optimizer.learning_rate",
     "optimizer.warmup_steps=-1": "warmup_steps",

@@ -51,6 +51,7 @@ WITH_A_RUN = {
     "--checkpoint ²": "has no checkpoint '²'",
     "--temperature -1": "temperature -1.0",
     "--temperature nan": "temperature nan",
+    "--temperature 1e-40": "temperature 1e-40 is below 1e-06; 0 takes",
     "--top-p 0": "top_p 0.0",
     "--top-p 1.5": "top_p 1.5",
     "--top-k -1": "top_k -1",

@@ -33,6 +33,34 @@ def save_model(workdir: Path, config: TransformerConfig, tokenizer: Tokenizer) -
     directory.write_json(workdir / "model.json", dataclasses.asdict(config))
 
 
+def read_config(folder: Path) -> TransformerConfig:
+    """The shape of the model in a run's folder.
+
+    Raises:
+      UserError: its model.json is not there, or describes none (names it).
+    """
+    path = folder / "model.json"
+    fields = directory.read_json(path)
+    try:
+        return config_of(fields)
+    except UserError as error:
+        raise UserError(f"{path} {error}") from error
+
+
+def config_of(fields: Any) -> TransformerConfig:
+    """The shape that the contents of a model.json describe.
+
+    Raises:
+      UserError: they describe none.
+    """
+    try:
+        return TransformerConfig(**fields)
+    except (TypeError, UserError) as error:
+        raise UserError(
+            f"is damaged, or of another version of genlm: {error}"
+        ) from error
+
+
 def find(path: Path) -> Path:
     """The run directory that holds a model: `path`, or the last such stage of a life.
 
@@ -64,11 +92,7 @@ def open_run(path: Path, which: str = "last") -> Opened:
     """
     workdir = find(path)
     _check_files(workdir)
-    fields = directory.read_json(workdir / "model.json")
-    try:
-        config = TransformerConfig(**fields)
-    except TypeError as error:
-        raise UserError(f"{workdir}/model.json is damaged: {error}") from error
+    config = read_config(workdir)
     tokenizer = tokenizers.load(workdir / "tokenizer")
     steps = _steps(workdir, which)
     param_specs = transformer.param_specs(config)

@@ -2,9 +2,10 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Callable, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from genlm import tokenizer as tokenizers
 from genlm.errors import UserError
@@ -103,14 +104,27 @@ def open_run(path: Path, which: str = "last") -> Opened:
         sharding.of_specs(param_specs, mesh),
     )
     size = f"the {specs.count(param_specs):,} parameters of {workdir}"
-    hosts.require_memory(abstract, size, "take a machine with more")
-    params, *others = (
-        checkpoint.restore(workdir, step, {"params": abstract})["params"]
-        for step in steps
+    held = [abstract] * min(len(steps), 2)  # the sum so far, and what it grows by
+    hosts.require_memory(held, size, "take a machine with more")
+
+    def read(step: int) -> Any:
+        return checkpoint.restore(workdir, step, {"params": abstract})["params"]
+
+    return Opened(_mean(read, steps), config, tokenizer, steps[-1])
+
+
+def _mean(read: Callable[[int], Any], steps: list[int]) -> Any:
+    """The mean of what is read of each step, of which two are in memory at a time."""
+    total = read(steps[0])
+    if len(steps) == 1:
+        return total
+    add = jax.jit(lambda a, b: jax.tree.map(jnp.add, a, b), donate_argnums=0)
+    for step in steps[1:]:
+        total = add(total, read(step))
+    share = jax.jit(
+        lambda a: jax.tree.map(lambda x: x / len(steps), a), donate_argnums=0
     )
-    if others:
-        params = jax.tree.map(lambda *xs: sum(xs) / len(xs), params, *others)
-    return Opened(params, config, tokenizer, steps[-1])
+    return share(total)
 
 
 def _check_files(workdir: Path) -> None:

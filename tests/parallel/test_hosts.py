@@ -62,18 +62,19 @@ def test_two_processes_see_the_batches_of_one(tmp_path: Path):
 def test_a_damaged_program_is_dropped_by_one_hook(tmp_path: Path, monkeypatch):
     shown = []
     monkeypatch.setattr(warnings, "showwarning", lambda *rest, **named: shown.append(1))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    before = jax.config.jax_compilation_cache_dir
     hosts.setup()
     hook = warnings.showwarning
     hosts.setup()
+    jax.config.update("jax_compilation_cache_dir", before)
     assert warnings.showwarning is hook
-    kept, damaged = tmp_path / "ef-cache", tmp_path / "ab12-cache"
-    kept.write_bytes(b"")
-    damaged.write_bytes(b"")
-    before = jax.config.jax_compilation_cache_dir
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path))
+    compiled = tmp_path / "genlm" / "jax"
+    compiled.mkdir(parents=True)
+    for name in ("ab12-cache", "ef-cache"):
+        (compiled / name).write_bytes(b"")
     said = "Error reading persistent compilation cache entry for 'ab12': cut off"
     hook(UserWarning(said), UserWarning, "file", 1)
-    jax.config.update("jax_compilation_cache_dir", before)
-    assert kept.exists() and not damaged.exists() and not shown
+    assert [path.name for path in compiled.iterdir()] == ["ef-cache"] and not shown
     hook(UserWarning("another"), UserWarning, "file", 1)
     assert shown == [1]

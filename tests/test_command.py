@@ -1,5 +1,6 @@
 """The command itself: help, doctor, and signals that ask a training to stop."""
 
+import importlib.util
 from pathlib import Path
 import signal
 import subprocess
@@ -9,7 +10,7 @@ import time
 import pytest
 
 from genlm.cli.__main__ import VERBS
-from genlm.runs import metrics
+from genlm.runs import metrics, packages
 from tests.command import ROOT, complaints, genlm, start
 from tests.data_files import write_names
 
@@ -47,11 +48,22 @@ def test_doctor_says_what_is_here():
         "genlm 0",
         "Python 3",
         "  jax ",
+        "  etils ",
         "extra report",
         "1 cpu devices",
         "host:",
     ):
         assert word in text, text
+
+
+def test_a_folder_is_no_package(tmp_path: Path, monkeypatch):
+    """As wandb/ is none, which Weights & Biases leaves where it ran."""
+    (tmp_path / "seen_nowhere").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert importlib.util.find_spec("seen_nowhere") is not None
+    assert not packages.is_installed("seen_nowhere")
+    assert not packages.is_installed("seen_nowhere_at_all")
+    assert packages.is_installed("numpy")
 
 
 def test_doctor_says_that_devices_are_missing(monkeypatch):

@@ -6,7 +6,6 @@ lineage is finished. `verify` reads everything again.
 """
 
 import hashlib
-from importlib import metadata
 import json
 from pathlib import Path
 import platform
@@ -15,7 +14,7 @@ from typing import Any, Iterable
 
 import genlm
 from genlm.errors import UserError
-from genlm.runs import directory
+from genlm.runs import directory, packages
 
 _PACKAGES = "jax jaxlib flax optax orbax-checkpoint grain sentencepiece numpy".split()
 
@@ -60,17 +59,11 @@ def of_outputs(workdir: Path, names: Iterable[str]) -> dict[str, str]:
 
 def write(workdir: Path, inputs: dict[str, Any], outputs: dict[str, str]) -> None:
     """Write lineage.json, which makes the stage a finished one."""
-    versions = {}
-    for name in _PACKAGES:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            versions[name] = "not installed"
     content = {
         "inputs": inputs,
         "outputs": outputs,
         "code": code_version(),
-        "packages": versions,
+        "packages": {n: packages.version(n) or "not installed" for n in _PACKAGES},
         "python": platform.python_version(),
     }
     directory.write_json(workdir / "lineage.json", content)

@@ -25,20 +25,15 @@ from genlm.train import losses
 
 @dataclasses.dataclass(frozen=True)
 class EvalConfig:
-    """What is measured and written on the way; intervals in steps, 0 for never."""
+    """What is measured and written, whenever that is."""
 
-    eval_every: int
     batch_size: int
-    sample_every: int
     prompts: tuple[str, ...]
     max_tokens: int
     temperature: float
     top_p: float
 
     def __post_init__(self) -> None:
-        for name in ("eval_every", "sample_every"):
-            if getattr(self, name) < 0:
-                raise UserError(f"eval.{name} is below 0")
         for name in ("batch_size", "max_tokens"):
             if getattr(self, name) < 1:
                 raise UserError(f"eval.{name} is not positive")
@@ -54,6 +49,20 @@ class EvalConfig:
             raise UserError(
                 f"eval.batch_size {self.batch_size} does not divide over {ways} devices"
             )
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainEvalConfig(EvalConfig):
+    """The same on the way of a training; intervals in steps, 0 for never."""
+
+    eval_every: int
+    sample_every: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("eval_every", "sample_every"):
+            if getattr(self, name) < 0:
+                raise UserError(f"eval.{name} is below 0")
 
 
 def make_validation(

@@ -108,7 +108,7 @@ class Recipe(NamedTuple):
 
     seed: int
     train: TrainConfig
-    evaluation: hooks.EvalConfig
+    evaluation: hooks.TrainEvalConfig
     saving: CheckpointConfig
     optimizing: optimizers.OptimizerConfig
     mesh: meshes.MeshConfig
@@ -135,7 +135,7 @@ def read(config: ConfigDict) -> Recipe:
     return Recipe(
         config.seed,
         configs.to_dataclass(TrainConfig, config.train),
-        configs.to_dataclass(hooks.EvalConfig, config.eval),
+        configs.to_dataclass(hooks.TrainEvalConfig, config.eval),
         configs.to_dataclass(CheckpointConfig, config.checkpoint),
         optimizing,
         configs.to_dataclass(meshes.MeshConfig, config.parallel),

@@ -176,6 +176,7 @@ LIFE = {
     "evaluate.checkpoint=bst": "'last', 'best', a step or 'mean:K'",
     "evaluate.order=0": "order 0",
     "evaluate.eval.top_p=0": "top_p",
+    "evaluate.eval.eval_every=9": "no key 'eval_every'",
     "pretrain.model.num_layers=0": "model.num_layers",
     "pretrain.seed=4294967296": "seed 4294967296",
 }

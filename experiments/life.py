@@ -40,6 +40,7 @@ def get_config(arg: str = "") -> ConfigDict:
             "data": pretrain.data.to_dict(),
         }
     )
+    at_once = {k: v for k, v in pretrain.eval.items() if not k.endswith("_every")}
     evaluate = ConfigDict(
         {
             "stage": "evaluate",
@@ -48,7 +49,7 @@ def get_config(arg: str = "") -> ConfigDict:
             "checkpoint": "last",  # the best was picked by the text it is scored on
             "order": 2 if is_smoke else 5,
             "data": {"prepared": "prepare"},
-            "eval": pretrain.eval.to_dict(),
+            "eval": at_once,
         }
     )
     pretrain.data = ConfigDict({"prepared": "prepare"})

@@ -10,6 +10,7 @@ import dataclasses
 import difflib
 import importlib.util
 import json
+import math
 from pathlib import Path
 import sys
 import traceback
@@ -174,7 +175,8 @@ def to_dataclass(cls: type[T], section: Mapping[str, Any], **derived: Any) -> T:
 
 
 def _typed(value: Any, kind: Any, cls: type, name: str) -> Any:
-    """`value`, checked to be a `kind` where that is a simple type or a tuple of one."""
+    """`value`, checked to be a `kind` where that is a simple type or a tuple of one; a
+    float is finite."""
     if get_origin(kind) is tuple and isinstance(value, (list, tuple)):
         return tuple(_typed(v, get_args(kind)[0], cls, name) for v in value)
     if kind is float and type(value) is int:
@@ -183,6 +185,8 @@ def _typed(value: Any, kind: Any, cls: type, name: str) -> Any:
     if simple and type(value) is not kind:
         expected = getattr(kind, "__name__", kind)
         raise UserError(f"{cls.__name__}.{name} is {value!r}, expected {expected}")
+    if kind is float and not math.isfinite(value):  # NaN passes most comparisons
+        raise UserError(f"{cls.__name__}.{name} is {value}, not a finite number")
     return value
 
 

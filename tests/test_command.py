@@ -1,5 +1,6 @@
 """The command itself: help, doctor, and signals that ask a training to stop."""
 
+import importlib.util
 from pathlib import Path
 import signal
 import subprocess
@@ -8,8 +9,8 @@ import time
 
 import pytest
 
-from genlm.cli.__main__ import VERBS
-from genlm.runs import metrics
+from genlm.cli.__main__ import VERBS, main
+from genlm.runs import lineage, metrics, packages, progress
 from tests.command import ROOT, complaints, genlm, start
 from tests.data_files import write_names
 
@@ -47,11 +48,38 @@ def test_doctor_says_what_is_here():
         "genlm 0",
         "Python 3",
         "  jax ",
+        "  etils ",
         "extra report",
         "1 cpu devices",
         "host:",
     ):
         assert word in text, text
+
+
+def test_verify_shows_how_far_it_is(tmp_path: Path, capsys, monkeypatch):
+    """In bytes, where there are many."""
+    for name in "ab":
+        (tmp_path / name).write_bytes(bytes(1000))
+    outputs = lineage.of_outputs(tmp_path, ["a", "b"])
+    lineage.write(tmp_path, {}, outputs)
+    assert main(["verify", str(tmp_path)]) == 0
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(progress, "_EVERY", 0.0)
+    monkeypatch.setattr(lineage, "_SHOWN", 2000)
+    assert main(["verify", str(tmp_path)]) == 0
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("hash: 1,000 of 2,000, ")
+    assert second.startswith("hash: 2,000 of 2,000, ")
+
+
+def test_a_folder_is_no_package(tmp_path: Path, monkeypatch):
+    """As wandb/ is none, which Weights & Biases leaves where it ran."""
+    (tmp_path / "seen_nowhere").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert importlib.util.find_spec("seen_nowhere") is not None
+    assert not packages.is_installed("seen_nowhere")
+    assert not packages.is_installed("seen_nowhere_at_all")
+    assert packages.is_installed("numpy")
 
 
 def test_doctor_says_that_devices_are_missing(monkeypatch):

@@ -156,6 +156,8 @@ def test_a_section_becomes_a_dataclass():
     [
         ({"rate": 0.5}, "names"),
         ({"rate": 0.5, "names": (), "stps": 1}, "stps"),
+        ({"rate": float("nan"), "names": ()}, "rate is nan"),
+        ({"rate": float("inf"), "names": ()}, "rate is inf"),
     ],
 )
 def test_a_section_that_does_not_fit_is_said(section, said: str):

@@ -7,7 +7,7 @@ import os
 import sys
 from typing import NoReturn
 
-from genlm.errors import UserError
+from genlm.errors import UserError, memory_line
 
 VERBS = {
     "run": "run an experiment config",
@@ -17,7 +17,6 @@ VERBS = {
     "verify": "check a run's files against what was written",
     "doctor": "say what this machine and installation can do",
 }
-_LESS = "; a smaller batch, more microbatches, shorter rows or fewer tokens need less"
 # What a disk or its rights may say to any write, wherever it stands.
 _NOT_OUR_FAULT = (
     errno.ENOSPC,
@@ -44,6 +43,7 @@ def main(argv: list[str] | None = None) -> int:
         if argv and argv[0] in ("run", "sweep", "generate"):
             _take_huge_pages()
     name = f"genlm {argv[0]}" if argv else "genlm"
+    _print_anything()
     try:
         code = _call(argv)
         if sys.stdout is not None:
@@ -51,13 +51,10 @@ def main(argv: list[str] | None = None) -> int:
         return code
     except UserError as error:
         return _say(f"{name}: {error}", 1)
-    except MemoryError as error:
-        return _say(f"{name}: out of memory: {error or 'on the host'}{_LESS}", 1)
-    except RuntimeError as error:  # jax's; asking for its class would load jax
-        if not str(error).startswith("RESOURCE_EXHAUSTED"):
+    except (MemoryError, RuntimeError) as error:
+        if not (line := memory_line(error)):
             raise
-        what = str(error).removeprefix("RESOURCE_EXHAUSTED: ").split("\n")[0]
-        return _say(f"{name}: {what}{_LESS}", 1)
+        return _say(f"{name}: {line}", 1)
     except KeyboardInterrupt:
         return _say(f"{name}: interrupted", 130)
     except BrokenPipeError:
@@ -100,6 +97,17 @@ def _take_huge_pages() -> None:
         if "GLIBC_TUNABLES" not in os.environ:
             os.environ["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"
             os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def _print_anything() -> None:
+    """Let standard output take any text; what its encoding lacks shows as '?'.
+
+    Models write all of Unicode, and names of files may be no text at all. Standard
+    error takes anything already.
+    """
+    reconfigure = getattr(sys.stdout, "reconfigure", None)
+    if reconfigure:
+        reconfigure(errors="replace")
 
 
 def _say(line: str, code: int) -> int:

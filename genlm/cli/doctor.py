@@ -2,7 +2,6 @@
 reports."""
 
 import argparse
-from importlib import metadata, util
 import os
 import platform
 
@@ -11,7 +10,7 @@ from genlm.errors import UserError
 EXAMPLE = "genlm doctor"
 CORE = (
     "jax jaxlib flax optax orbax-checkpoint sentencepiece ml_collections grain numpy"
-    " scipy rich"
+    " etils scipy rich"
 ).split()
 EXTRAS = {
     "report": ("matplotlib", "jinja2"),
@@ -33,13 +32,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     del arguments
     import genlm
+    from genlm.runs.packages import is_installed, version
 
     print(f"genlm {genlm.__version__}, Python {platform.python_version()}")
-    lacking = [name for name in CORE if _version(name) is None]
+    lacking = [name for name in CORE if version(name) is None]
     for name in CORE:
-        print(f"  {name} {_version(name) or 'not installed'}")
+        print(f"  {name} {version(name) or 'not installed'}")
     for extra, modules in EXTRAS.items():
-        missing = [m for m in modules if util.find_spec(m) is None]
+        missing = [m for m in modules if not is_installed(m)]
         hint = f"no: pip install 'genlm[{extra}]' (lacks {', '.join(missing)})"
         print(f"extra {extra}: {hint if missing else 'yes'}")
     print(f"host: {os.cpu_count()} cores")
@@ -47,13 +47,6 @@ def main(arguments: argparse.Namespace) -> int:
         raise UserError(f"not installed: {', '.join(lacking)}; run pip install genlm")
     _print_devices()
     return 0
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def _print_devices() -> None:

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 import sys
 
-from genlm.errors import UserError
+from genlm.errors import UserError, require_text
 
 EXAMPLE = 'genlm generate --from runs/life --prompt "Return a list of" --max-tokens 60'
 
@@ -72,6 +72,7 @@ def _check(arguments: argparse.Namespace) -> None:
         raise UserError(f"--max-tokens {arguments.max_tokens} is not positive")
     if not 0 <= arguments.seed < 1 << 31:
         raise UserError(f"--seed {arguments.seed} is not from 0 to 2147483647")
+    require_text(str(arguments.source), "--from")
     if not arguments.source.is_dir():
         raise UserError(f"--from: no directory {arguments.source}")
 
@@ -82,10 +83,7 @@ def _prompts(arguments: argparse.Namespace) -> list[str]:
     if arguments.prompts is not None:
         prompts += _read(arguments.prompts)
     for prompt in prompts:
-        try:
-            prompt.encode()
-        except UnicodeEncodeError as error:  # an argument's stray bytes come as these
-            raise UserError(f"--prompt {prompt!r} is not UTF-8") from error
+        require_text(prompt, "--prompt")
     return prompts or [""]
 
 

@@ -2,12 +2,9 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from genlm.errors import UserError
-
-if TYPE_CHECKING:
-    from genlm.model.transformer import TransformerConfig
 
 EXAMPLE = "genlm report runs/life"
 
@@ -53,17 +50,19 @@ def main(arguments: argparse.Namespace) -> int:
 
 def _num_parameters(shape: dict[str, Any]) -> int:
     """How many parameters a model has, from its model.json."""
+    from genlm.interop import run
     from genlm.model import transformer
     from genlm.parallel import specs
 
-    return specs.count(transformer.param_specs(_config(shape)))
+    return specs.count(transformer.param_specs(run.config_of(shape)))
 
 
 def _flops_per_token(shape: dict[str, Any]) -> int:
     """Operations to train a model on a token, from its model.json."""
+    from genlm.interop import run
     from genlm.model import costs, transformer
 
-    config = _config(shape)
+    config = run.config_of(shape)
     return costs.flops_per_token(
         costs.in_products(transformer.param_specs(config)),
         config.num_layers,
@@ -71,14 +70,3 @@ def _flops_per_token(shape: dict[str, Any]) -> int:
         config.head_dim,
         config.max_length,
     )
-
-
-def _config(shape: dict[str, Any]) -> "TransformerConfig":
-    from genlm.model.transformer import TransformerConfig
-
-    try:
-        return TransformerConfig(**shape)
-    except TypeError as error:
-        raise UserError(
-            f"model.json is of another version of genlm: {error}"
-        ) from error

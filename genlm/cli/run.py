@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 import sys
 
-from genlm.errors import Stopped, UserError
+from genlm.errors import Stopped, UserError, require_text
 
 EXAMPLE = (
     "genlm run experiments/life.py:smoke --workdir runs/life"
@@ -23,6 +23,7 @@ def main(arguments: argparse.Namespace) -> int:
 
     if not arguments.workdir:  # else Path would take it for the current directory
         raise UserError("--workdir is empty")
+    require_text(arguments.workdir, "--workdir")  # checkpoints cannot be written there
     resolved = config.load(arguments.config, arguments.rest)
     try:
         stages.run(resolved, Path(arguments.workdir))

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 import sys
 
-from genlm.errors import Stopped, UserError
+from genlm.errors import Stopped, UserError, require_text
 
 EXAMPLE = (
     "genlm sweep experiments/pretrain_names.py:smoke --workdir runs/sweep"
@@ -41,6 +41,7 @@ def main(arguments: argparse.Namespace) -> int:
 
     if not arguments.workdir:
         raise UserError("--workdir is empty")
+    require_text(arguments.workdir, "--workdir")  # checkpoints cannot be written there
     resolved = config.load(arguments.config, arguments.rest)
     seeds = _seeds(arguments.seeds) or (resolved.get("seed"),)
     try:

@@ -22,11 +22,13 @@ def main(arguments: argparse.Namespace) -> int:
         raise UserError(f"no run in {root}: no lineage.json")
     from genlm.runs import checkpoint  # loads jax
     from genlm.runs import lineage
+    from genlm.runs.progress import track
 
     bad = 0
     for run in runs:
         found = lineage.faults(run)
-        for step in checkpoint.steps(run):
+        steps = checkpoint.steps(run)
+        for step in track(steps, "checkpoints", len(steps), "checkpoints"):
             found += checkpoint.faults(run, step)
         for line in found:
             print(line, file=sys.stderr)

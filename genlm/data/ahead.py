@@ -22,8 +22,10 @@ class Ahead:
     """An iterator over since(step), and a context manager that ends its thread.
 
     Args:
+      step: of the first batch; these count from 0.
       patience: seconds to wait for a batch, 0 for ever.
-      on_stall: is told the step whose batch did not come, each time.
+      on_stall: is told the step whose batch did not come, each time; as in all that is
+        said of a run, steps count from 1.
     """
 
     def __init__(
@@ -50,13 +52,14 @@ class Ahead:
         return batch
 
     def _next(self) -> Any:
-        for _ in range(_TRIES):
+        for tries_left in reversed(range(_TRIES)):
             try:
                 return self._reader.batches.get(timeout=self._patience)
             except queue.Empty:
-                self._on_stall(self._step)
+                self._on_stall(self._step + 1)
                 self._reader.ended.set()  # should it ever wake
-                self._reader = _Reader(self._since, self._step)
+                if tries_left:
+                    self._reader = _Reader(self._since, self._step)
         raise UserError(
             f"no batch for step {self._step + 1} came from {_TRIES} readers, each in"
             f" {self._patience:g} seconds; is the disk there?"

@@ -12,6 +12,8 @@ import jax.numpy as jnp
 
 from genlm.errors import UserError
 
+_COLDEST = 1e-6  # logits divided by less may overflow in float32
+
 
 @dataclasses.dataclass(frozen=True)
 class SamplingConfig:
@@ -25,6 +27,11 @@ class SamplingConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.temperature < math.inf:
             raise UserError(f"temperature {self.temperature} is not 0 or more")
+        if 0 < self.temperature < _COLDEST:
+            raise UserError(
+                f"temperature {self.temperature} is below {_COLDEST}; 0 takes the"
+                " likeliest token"
+            )
         if self.top_k < 0:
             raise UserError(f"top_k {self.top_k} is below 0")
         if not 0 < self.top_p <= 1:

@@ -2,9 +2,10 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Callable, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from genlm import tokenizer as tokenizers
 from genlm.errors import UserError
@@ -31,6 +32,34 @@ def save_model(workdir: Path, config: TransformerConfig, tokenizer: Tokenizer) -
     with directory.filling(workdir / "tokenizer") as folder:
         tokenizer.save(folder)
     directory.write_json(workdir / "model.json", dataclasses.asdict(config))
+
+
+def read_config(folder: Path) -> TransformerConfig:
+    """The shape of the model in a run's folder.
+
+    Raises:
+      UserError: its model.json is not there, or describes none (names it).
+    """
+    path = folder / "model.json"
+    fields = directory.read_json(path)
+    try:
+        return config_of(fields)
+    except UserError as error:
+        raise UserError(f"{path} {error}") from error
+
+
+def config_of(fields: Any) -> TransformerConfig:
+    """The shape that the contents of a model.json describe.
+
+    Raises:
+      UserError: they describe none.
+    """
+    try:
+        return TransformerConfig(**fields)
+    except (TypeError, UserError) as error:
+        raise UserError(
+            f"is damaged, or of another version of genlm: {error}"
+        ) from error
 
 
 def find(path: Path) -> Path:
@@ -64,11 +93,7 @@ def open_run(path: Path, which: str = "last") -> Opened:
     """
     workdir = find(path)
     _check_files(workdir)
-    fields = directory.read_json(workdir / "model.json")
-    try:
-        config = TransformerConfig(**fields)
-    except TypeError as error:
-        raise UserError(f"{workdir}/model.json is damaged: {error}") from error
+    config = read_config(workdir)
     tokenizer = tokenizers.load(workdir / "tokenizer")
     steps = _steps(workdir, which)
     param_specs = transformer.param_specs(config)
@@ -79,14 +104,27 @@ def open_run(path: Path, which: str = "last") -> Opened:
         sharding.of_specs(param_specs, mesh),
     )
     size = f"the {specs.count(param_specs):,} parameters of {workdir}"
-    hosts.require_memory(abstract, size, "take a machine with more")
-    params, *others = (
-        checkpoint.restore(workdir, step, {"params": abstract})["params"]
-        for step in steps
+    held = [abstract] * min(len(steps), 2)  # the sum so far, and what it grows by
+    hosts.require_memory(held, size, "take a machine with more")
+
+    def read(step: int) -> Any:
+        return checkpoint.restore(workdir, step, {"params": abstract})["params"]
+
+    return Opened(_mean(read, steps), config, tokenizer, steps[-1])
+
+
+def _mean(read: Callable[[int], Any], steps: list[int]) -> Any:
+    """The mean of what is read of each step, of which two are in memory at a time."""
+    total = read(steps[0])
+    if len(steps) == 1:
+        return total
+    add = jax.jit(lambda a, b: jax.tree.map(jnp.add, a, b), donate_argnums=0)
+    for step in steps[1:]:
+        total = add(total, read(step))
+    share = jax.jit(
+        lambda a: jax.tree.map(lambda x: x / len(steps), a), donate_argnums=0
     )
-    if others:
-        params = jax.tree.map(lambda *xs: sum(xs) / len(xs), params, *others)
-    return Opened(params, config, tokenizer, steps[-1])
+    return share(total)
 
 
 def _check_files(workdir: Path) -> None:

@@ -9,7 +9,7 @@ import math
 import os
 from pathlib import Path
 import re
-from typing import Any
+from typing import Any, Callable
 import warnings
 
 import jax
@@ -27,7 +27,8 @@ def setup() -> None:
     compiled = Path(cache) / "genlm" / "jax"
     jax.config.update("jax_compilation_cache_dir", str(compiled))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-    _drop_damaged(compiled)
+    if not isinstance(warnings.showwarning, _DropsDamaged):  # each stage sets up
+        warnings.showwarning = _DropsDamaged(compiled, warnings.showwarning)
     spare_threads()
     address = os.environ.get("JAX_COORDINATOR_ADDRESS")
     if address and not jax.distributed.is_initialized():  # a life has several stages
@@ -56,23 +57,24 @@ def spare_threads() -> None:
         os.environ.setdefault("PJRT_NPROC", "32")
 
 
-def _drop_damaged(compiled: Path) -> None:
-    """Delete a compiled program that proves damaged, so that it is kept anew.
+class _DropsDamaged:
+    """In the place of warnings.showwarning: deletes a compiled program that proves
+    damaged, so that it is kept anew, and hands all other warnings on to `show`.
 
     A full disk or a kill cuts one off in the writing. JAX would go on without it, but
     warn of it in every run from then on.
     """
-    show = warnings.showwarning
 
-    def showwarning(message, *rest, **named) -> None:
+    def __init__(self, compiled: Path, show: Callable[..., None]):
+        self._compiled, self._show = compiled, show
+
+    def __call__(self, message: Any, *rest: Any, **named: Any) -> None:
         complaint = r"Error \w+ persistent compilation cache entry for '(\w+)'"
         if found := re.match(complaint, str(message)):
-            for path in compiled.glob(f"{found[1]}-*"):
+            for path in self._compiled.glob(f"{found[1]}-*"):
                 path.unlink(missing_ok=True)
         else:
-            show(message, *rest, **named)
-
-    warnings.showwarning = showwarning  # type: ignore[assignment]
+            self._show(message, *rest, **named)
 
 
 def _number(variable: str) -> int:

@@ -7,7 +7,7 @@ run directory that has metrics is the one that is compared.
 import dataclasses
 from pathlib import Path
 import statistics
-from typing import Any, Callable, Mapping, NamedTuple, Sequence
+from typing import Any, Mapping, NamedTuple, Sequence
 
 import numpy as np
 
@@ -15,9 +15,7 @@ from genlm.errors import UserError
 from genlm.runs import axes, contents, directory, lineage, overlay
 from genlm.runs import page as pages
 from genlm.runs import plots
-from genlm.runs.contents import Stage
-
-Count = Callable[[dict[str, Any]], int]  # of something, from what model.json says
+from genlm.runs.contents import Count, Stage
 
 CURVES = {
     "valid_bits_per_byte": "Held-out bits a byte",
@@ -125,8 +123,8 @@ def _read(folder: Path, name: str, parameters: Count, flops: Count) -> Run:
         name,
         stage,
         data[-1] if data else None,
-        parameters(stage.model),
-        axes.of(stage.metrics, flops(stage.model)),
+        stage.of_model(parameters),
+        axes.of(stage.metrics, stage.of_model(flops)),
     )
 
 

@@ -6,10 +6,12 @@ begun and a damaged checkpoint have contents too: fewer.
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 from genlm.errors import UserError
 from genlm.runs import checkpoint, directory, lineage, metrics
+
+Count = Callable[[dict[str, Any]], int]  # of something, from what model.json says
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +49,17 @@ class Stage:
     @property
     def is_empty(self) -> bool:
         return not (self.summary or self.model or self.metrics or self.results)
+
+    def of_model(self, count: Count) -> int:
+        """`count` of its model.
+
+        Raises:
+          UserError: its model.json describes none (names it).
+        """
+        try:
+            return count(self.model)
+        except UserError as error:
+            raise UserError(f"{self.folder / 'model.json'} {error}") from error
 
     @property
     def step(self) -> int:

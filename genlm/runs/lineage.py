@@ -6,47 +6,74 @@ lineage is finished. `verify` reads everything again.
 """
 
 import hashlib
-from importlib import metadata
 import json
 from pathlib import Path
 import platform
 import subprocess
-from typing import Any, Iterable
+from typing import Any, Callable, Iterable
 
 import genlm
 from genlm.errors import UserError
-from genlm.runs import directory
+from genlm.runs import directory, packages
+from genlm.runs.progress import Bar
 
 _PACKAGES = "jax jaxlib flax optax orbax-checkpoint grain sentencepiece numpy".split()
 
+_BLOCK = 1 << 20  # bytes
+_SHOWN = 1 << 30  # bytes that take a second or more to hash
 
-def sha256(path: Path) -> str:
-    """Hex digest of a file, read in blocks.
+
+def sha256(path: Path, read: Callable[[int], None] = lambda num_bytes: None) -> str:
+    """Hex digest of a file, read in blocks; `read` is told the size of each.
 
     Raises:
       UserError: it cannot be read.
     """
+    found, block = hashlib.sha256(), memoryview(bytearray(_BLOCK))
     try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        with open(path, "rb", buffering=0) as file:
+            while num_bytes := file.readinto(block):
+                found.update(block[:num_bytes])
+                read(num_bytes)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
+    return found.hexdigest()
+
+
+def hashes(paths: Iterable[Path]) -> dict[Path, str]:
+    """{path: sha256} of files; of many bytes with progress shown.
+
+    Raises:
+      UserError: one cannot be read.
+    """
+    sizes = {path: path.stat().st_size if path.exists() else 0 for path in paths}
+    total, done = sum(sizes.values()), 0
+    if total < _SHOWN:
+        return {path: sha256(path) for path in sizes}
+    with Bar("hash", total, unit="bytes") as bar:
+
+        def read(num_bytes: int) -> None:
+            nonlocal done
+            done += num_bytes
+            bar.update(done)
+
+        return {path: sha256(path, read) for path in sizes}
 
 
 def of_inputs(paths: Iterable[Path], known: dict[str, Any]) -> dict[str, Any]:
     """{path: {sha256, bytes, modified_ns}}; a file whose size and time are as `known`
     is not read again."""
-    entries = {}
+    entries, unread = {}, []
     for path in paths:
         stat = path.stat()
         entry = {"bytes": stat.st_size, "modified_ns": stat.st_mtime_ns}
         old = known.get(str(path), {})
-        same = all(old.get(k) == v for k, v in entry.items())
-        entries[str(path)] = {
-            "sha256": old["sha256"] if same else sha256(path),
-            **entry,
-        }
-    return entries
+        if not all(old.get(k) == v for k, v in entry.items()):
+            unread.append(path)
+        entries[path] = {"sha256": old.get("sha256"), **entry}
+    for path, digest_ in hashes(unread).items():
+        entries[path]["sha256"] = digest_
+    return {str(path): entry for path, entry in entries.items()}
 
 
 def of_outputs(workdir: Path, names: Iterable[str]) -> dict[str, str]:
@@ -55,22 +82,16 @@ def of_outputs(workdir: Path, names: Iterable[str]) -> dict[str, str]:
     for name in names:
         path = workdir / name
         files += sorted(p for p in path.rglob("*") if p.is_file()) or [path]
-    return {str(f.relative_to(workdir)): sha256(f) for f in files}
+    return {str(f.relative_to(workdir)): h for f, h in hashes(files).items()}
 
 
 def write(workdir: Path, inputs: dict[str, Any], outputs: dict[str, str]) -> None:
     """Write lineage.json, which makes the stage a finished one."""
-    versions = {}
-    for name in _PACKAGES:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            versions[name] = "not installed"
     content = {
         "inputs": inputs,
         "outputs": outputs,
         "code": code_version(),
-        "packages": versions,
+        "packages": {n: packages.version(n) or "not installed" for n in _PACKAGES},
         "python": platform.python_version(),
     }
     directory.write_json(workdir / "lineage.json", content)
@@ -120,27 +141,24 @@ def faults(workdir: Path) -> list[str]:
 
 def changed(workdir: Path, outputs: dict[str, str]) -> list[str]:
     """Which of {path within the run: sha256} are gone or changed, a line each."""
+    expected = {workdir / name: each for name, each in outputs.items()}
+    now = hashes(path for path in expected if path.exists())
     found = []
-    for name, expected in outputs.items():
-        path = workdir / name
-        if not path.exists():
+    for path, each in expected.items():
+        if path not in now:
             found.append(f"{path}: missing")
-        elif sha256(path) != expected:
+        elif now[path] != each:
             found.append(f"{path}: changed since it was written")
     return found
 
 
 def _changed_inputs(inputs: dict[str, Any]) -> list[str]:
     """What was read and is another now; a text may be gone once it was prepared."""
-    found = []
-    for name, entry in inputs.items():
-        path = Path(name)
-        if path.is_dir():
-            now = digest(read(path).get("outputs"))
-        elif path.is_file():
-            now = sha256(path)
-        else:
-            continue
-        if now != entry["sha256"]:
-            found.append(f"{path}: changed since it was read")
-    return found
+    expected = {Path(name): entry["sha256"] for name, entry in inputs.items()}
+    now = hashes(path for path in expected if path.is_file())
+    now |= {p: digest(read(p).get("outputs")) for p in expected if p.is_dir()}
+    return [
+        f"{path}: changed since it was read"
+        for path, each in expected.items()
+        if path in now and now[path] != each
+    ]

@@ -64,11 +64,6 @@ class Bar:
             self._said = time.monotonic()
             print(self._line(completed, note), file=sys.stderr, flush=True)
 
-    def say(self, text: str) -> None:
-        """A line that stays."""
-        console = self._rich.console if self._rich else Console(stderr=True)
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
-
     def _rate(self, completed: int) -> float:
         return (completed - self._start) / max(time.monotonic() - self._begun, 1e-9)
 

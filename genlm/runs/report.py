@@ -6,14 +6,12 @@ of the files.
 
 from pathlib import Path
 import statistics
-from typing import Any, Callable, NamedTuple
+from typing import Any, NamedTuple
 
 from genlm.runs import axes, contents, directory, inside
 from genlm.runs import page as pages
 from genlm.runs import plots
-from genlm.runs.contents import Stage
-
-Count = Callable[[dict[str, Any]], int]  # of parameters, from what model.json says
+from genlm.runs.contents import Count, Stage
 
 _OWN = "this model"  # what the evaluated model's name in results.json begins with
 _SHOWN_SAMPLINGS = 8
@@ -55,12 +53,15 @@ def write(folder: Path, out: Path, count: Count) -> None:
 def page(folder: Path, count: Count) -> str:
     """The HTML of a stage's run directory, or of a life's.
 
+    Args:
+      count: how many parameters a model has.
+
     Raises:
       UserError: there is nothing to report, or no matplotlib or jinja2.
     """
     stages = contents.read(folder)
     pages.require()
-    models = [(s, count(s.model)) for s in stages if s.model]
+    models = [(s, s.of_model(count)) for s in stages if s.model]
     return pages.render(
         "report.html",
         title=folder.resolve().name,

@@ -31,13 +31,13 @@ def run(config: ConfigDict, workdir: Path) -> None:
     if os.environ.get("JAX_COORDINATOR_ADDRESS"):
         raise UserError("several processes cannot write one run yet; start one")
     if "stages" not in config:
-        stage = _checked(config)
+        stage = checked(config)
         rerun.check_kind(config, workdir)
         with directory.held(workdir):
             stage.run(config, workdir)
         return
     sections = [_section(config, name, workdir) for name in config.stages]
-    stages = [_checked(section) for section in sections]
+    stages = [checked(section) for section in sections]
     with directory.held(workdir):
         rerun.check_life(config, workdir)
         rerun.save_config(config, workdir)
@@ -73,7 +73,7 @@ def _section(config: ConfigDict, name: str, workdir: Path) -> ConfigDict:
     return section
 
 
-def _checked(config: ConfigDict) -> ModuleType:
+def checked(config: ConfigDict) -> ModuleType:
     """The module of the stage; every value of its config was looked at, so that a wrong
     one is an error now, and not after the stages before it."""
     name, seed = config.get("stage"), config.get("seed")

@@ -16,8 +16,8 @@ from genlm import config as configs
 from genlm.errors import UserError
 from genlm.evaluate import scaling, scaling_plot
 from genlm.evaluate.scaling import Law, Runs
+from genlm.interop import run as interop
 from genlm.model import costs, transformer
-from genlm.model.transformer import TransformerConfig
 from genlm.runs import directory, lineage, metrics
 from genlm.stages import rerun
 
@@ -53,7 +53,7 @@ class Measured:
         losses = [row["valid_loss"] for row in rows if "valid_loss" in row]
         if not lineage.read(folder).get("outputs") or not losses:
             raise UserError(f"{folder} is not a finished run with a held-out loss")
-        model = TransformerConfig(**directory.read_json(folder / "model.json"))
+        model = interop.read_config(folder)
         tokens = [row["tokens"] for row in rows if "tokens" in row]
         # Embeddings count where they are the unembedding too: without them small models
         # follow another law than large ones (arXiv:2406.12907).

@@ -12,7 +12,7 @@ from typing import Any, Callable, Iterator
 import jax
 
 from genlm.data import batches
-from genlm.errors import UserError
+from genlm.errors import UserError, require_text
 from genlm.evaluate import perplexity
 from genlm.inference import decode
 from genlm.inference.sampling import SamplingConfig
@@ -25,25 +25,22 @@ from genlm.train import losses
 
 @dataclasses.dataclass(frozen=True)
 class EvalConfig:
-    """What is measured and written on the way; intervals in steps, 0 for never."""
+    """What is measured and written, whenever that is."""
 
-    eval_every: int
     batch_size: int
-    sample_every: int
     prompts: tuple[str, ...]
     max_tokens: int
     temperature: float
     top_p: float
 
     def __post_init__(self) -> None:
-        for name in ("eval_every", "sample_every"):
-            if getattr(self, name) < 0:
-                raise UserError(f"eval.{name} is below 0")
         for name in ("batch_size", "max_tokens"):
             if getattr(self, name) < 1:
                 raise UserError(f"eval.{name} is not positive")
         if not self.prompts:
             raise UserError("eval.prompts has none; an empty one is ('',)")
+        for prompt in self.prompts:
+            require_text(prompt, "eval.prompts")
         SamplingConfig(self.temperature, top_p=self.top_p)
 
     def check_division(self, ways: int) -> None:
@@ -52,6 +49,20 @@ class EvalConfig:
             raise UserError(
                 f"eval.batch_size {self.batch_size} does not divide over {ways} devices"
             )
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainEvalConfig(EvalConfig):
+    """The same on the way of a training; intervals in steps, 0 for never."""
+
+    eval_every: int
+    sample_every: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("eval_every", "sample_every"):
+            if getattr(self, name) < 0:
+                raise UserError(f"eval.{name} is below 0")
 
 
 def make_validation(

@@ -55,6 +55,8 @@ class TrainConfig:
         for name in ("num_steps", "batch_size", "num_microbatches", "log_every"):
             if getattr(self, name) < 1:
                 raise UserError(f"train.{name} is not positive")
+        if self.num_steps >= 1 << 31:  # they are counted in int32
+            raise UserError(f"train.num_steps {self.num_steps} is over 2147483647")
         if self.vocab_chunk < 0 or self.z_loss < 0:
             raise UserError("train.vocab_chunk or z_loss is below 0")
         if not 0 <= self.ema_decay < 1:
@@ -62,8 +64,11 @@ class TrainConfig:
         if self.probe_every < 0:
             raise UserError("train.probe_every is below 0")
         first, *rest = self.profile_steps or (-1,)
-        if first < 0 or len(rest) != 1 or rest[0] < first:
-            raise UserError("train.profile_steps is not a first and a last step")
+        if first < 0 or len(rest) != 1 or rest[0] < first or first == 0 < rest[0]:
+            raise UserError(
+                "train.profile_steps is not a first and a last step, counted from 1,"
+                " nor (0, 0)"
+            )
         self._check_ramp()
         sinks.require(self.watch)
 
@@ -103,7 +108,7 @@ class Recipe(NamedTuple):
 
     seed: int
     train: TrainConfig
-    evaluation: hooks.EvalConfig
+    evaluation: hooks.TrainEvalConfig
     saving: CheckpointConfig
     optimizing: optimizers.OptimizerConfig
     mesh: meshes.MeshConfig
@@ -130,7 +135,7 @@ def read(config: ConfigDict) -> Recipe:
     return Recipe(
         config.seed,
         configs.to_dataclass(TrainConfig, config.train),
-        configs.to_dataclass(hooks.EvalConfig, config.eval),
+        configs.to_dataclass(hooks.TrainEvalConfig, config.eval),
         configs.to_dataclass(CheckpointConfig, config.checkpoint),
         optimizing,
         configs.to_dataclass(meshes.MeshConfig, config.parallel),

@@ -16,10 +16,9 @@ from ml_collections import ConfigDict
 
 from genlm import config as configs
 from genlm import stages
-from genlm.errors import UserError
+from genlm.errors import UserError, memory_line
 from genlm.runs import directory, metrics
 from genlm.stages import prepare, pretrain, together
-from genlm.train.seeds import NotTogether
 
 _SHARED = ("data", "tokenizer", "stage", "seed")  # not to be varied: one text for all
 
@@ -48,26 +47,32 @@ def points(
     """
     if "stages" in config or config.get("stage") != "pretrain":
         raise UserError("a sweep is of a config of one pretrain stage")
-    if not config.eval.eval_every:
-        raise UserError("eval.eval_every is 0, and a sweep compares held-out losses")
-    if config.checkpoint.copy_to:
-        raise UserError("checkpoint.copy_to is one run's; a sweep has several")
-    data = config.data.prepared or str(workdir / "data")
+    configs.require(config, pretrain.READS)
     axes = [list(_values(config, text)) for text in varied]
     made = []
     for choice in itertools.product(*axes):
         for seed in seeds:
             point = config.copy_and_resolve_references()
-            for override in choice:
+            for override in (*choice, f"seed={seed}"):
                 configs.apply(point, f"--config.{override}")
-            point.seed, point.data.prepared = seed, data
-            pretrain.read(point)  # what is wrong shows now, not after the first hours
+            _check(point)  # what is wrong shows now, not after the first hours
+            if not point.data.prepared:
+                point.data.prepared = str(workdir / "data")
             setting = ",".join(map(_short, choice)) or "as given"
             made.append(Point(setting, seed, point))
     names = [point.name for point in made]
     if twice := sorted({n for n in names if names.count(n) > 1}):
         raise UserError(f"two points of the sweep would be called {twice[0]!r}")
     return made
+
+
+def _check(point: ConfigDict) -> None:
+    """Make sure that a point can be run, and compared with others."""
+    stages.checked(point)
+    if not point.eval.eval_every:
+        raise UserError("eval.eval_every is 0, and a sweep compares held-out losses")
+    if point.checkpoint.copy_to:
+        raise UserError("checkpoint.copy_to is one run's; a sweep has several")
 
 
 def _values(config: ConfigDict, text: str) -> Iterator[str]:
@@ -122,12 +127,16 @@ def run(
 
 
 def _train_together(several: list[Point], workdir: Path) -> dict[Path, str]:
-    """Failures by folder; none where memory is short, as each is trained by itself."""
+    """Failures by folder; none where it cannot be, as each is trained by itself."""
     try:
         return together.run({workdir / p.name: p.config for p in several})
-    except NotTogether as error:
-        print(f"one after the other: {error}", flush=True)
-        return {}
+    except UserError as error:
+        why = str(error)
+    except (MemoryError, RuntimeError) as error:
+        if not (why := memory_line(error)):
+            raise
+    print(f"one after the other: {why}", flush=True)
+    return {}
 
 
 def _row(point: Point, workdir: Path, failures: dict[Path, str]) -> dict[str, Any]:
@@ -139,9 +148,12 @@ def _row(point: Point, workdir: Path, failures: dict[Path, str]) -> dict[str, An
             raise UserError(failures[folder])
         print(f"[{point.name}]", flush=True)
         stages.run(point.config, folder)
-    except UserError as error:
-        print(f"{point.name} failed: {error}", flush=True)
-        return {**row, "valid_loss": None, "error": str(error)}
+    except (UserError, MemoryError, RuntimeError) as error:
+        why = str(error) if isinstance(error, UserError) else memory_line(error)
+        if not why:
+            raise
+        print(f"{point.name} failed: {why}", flush=True)
+        return {**row, "valid_loss": None, "error": why}
     losses = [
         r["valid_loss"]
         for r in metrics.read(folder / "metrics.jsonl")

@@ -19,6 +19,7 @@ from genlm.errors import UserError
 from genlm.runs.metrics import Log
 
 _LAST = 10  # so many times `stall_seconds` without a step, and the process ends
+_YEAR = 366 * 86_400.0  # seconds
 _EXIT = 75  # EX_TEMPFAIL of sysexits.h: another try may do
 
 
@@ -38,6 +39,9 @@ class GuardConfig:
         for field in dataclasses.fields(self):
             if not getattr(self, field.name) >= 0:
                 raise UserError(f"guard.{field.name} is below 0")
+        for name in ("stall_seconds", "disk_seconds"):
+            if getattr(self, name) > _YEAR:  # the system's waits have an end
+                raise UserError(f"guard.{name} is over a year; 0 turns it off")
         if self.max_rewinds and (self.spike == 0 or self.rewind_skips < 1):
             raise UserError("guard.max_rewinds needs guard.spike and rewind_skips")
 

@@ -9,6 +9,7 @@ layers/attention/q; of several rules a later one wins.
 
 import dataclasses
 import fnmatch
+import math
 from typing import Any
 
 from flax import traverse_util
@@ -54,7 +55,8 @@ class Rule:
                 settings[key] = value if key == "optimizer" else float(value)
             except ValueError as error:
                 raise _wrong(text, f"{value!r} is no number") from error
-            if key not in _KEYS or key != "optimizer" and not settings[key] >= 0:
+            is_value = key == "optimizer" or 0 <= settings[key] < math.inf
+            if key not in _KEYS or not is_value:
                 raise _wrong(text, f"{pair!r} is none of {', '.join(_KEYS)} = a value")
         if settings.get("optimizer", "frozen") not in (*OPTIMIZERS, "frozen"):
             raise _wrong(text, f"optimizers: {', '.join(OPTIMIZERS)}, frozen")

@@ -20,6 +20,12 @@ def test_workdir_is_empty(prepare_only: Path):
     assert "--workdir is empty" in mistake("run", prepare_only, "--workdir", "")
 
 
+def test_workdir_has_a_name_that_is_no_text(prepare_only: Path, tmp_path: Path):
+    line = mistake("run", prepare_only, "--workdir", tmp_path / "\udcff")
+    assert "--workdir" in line and "is not UTF-8" in line
+    assert contents(tmp_path) == {}
+
+
 @pytest.mark.parametrize("below", ["names.txt", "names.txt/run", "/proc/run"])
 def test_workdir_cannot_be(below: str, prepare_only: Path, names: Path):
     before = names.read_bytes()
@@ -237,3 +243,13 @@ def test_verify_names_what_changed(copy: Path, capsys):
 def test_report_of_what_is_no_run(name: str, tmp_path: Path, mistake_here):
     assert str(tmp_path / name) in mistake_here("report", tmp_path / name)
     assert contents(tmp_path) == {}
+
+
+@pytest.mark.parametrize("text", ['{"width": 8}', '{"num_layers": 0}'])
+def test_report_of_a_damaged_description(text: str, copy: Path, mistake_here):
+    path = copy / "model.json"
+    path.write_text(text)
+    assert f"{path} is damaged" in mistake_here("report", copy)
+    assert f"{path} is damaged" in mistake_here("report", "--compare", copy, copy)
+    (copy / "lineage.json").unlink()  # which would tell first
+    assert f"{path} is damaged" in mistake_here("generate", "--from", copy)

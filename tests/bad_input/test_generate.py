@@ -18,6 +18,7 @@ GENERATE = {
     "prompts of a folder": (["--from", ".", "--prompts", "."], "Is a directory"),
     "no prompts": (["--from", ".", "--prompts", "/dev/null"], "/dev/null is empty"),
     "not UTF-8": (["--from", ".", "--prompt", "caf\udce9"], "not UTF-8"),
+    "a folder not UTF-8": (["--from", "caf\udce9"], "--from 'caf\\udce9' is not UTF-8"),
 }
 
 
@@ -50,6 +51,7 @@ WITH_A_RUN = {
     "--checkpoint ²": "has no checkpoint '²'",
     "--temperature -1": "temperature -1.0",
     "--temperature nan": "temperature nan",
+    "--temperature 1e-40": "temperature 1e-40 is below 1e-06; 0 takes",
     "--top-p 0": "top_p 0.0",
     "--top-p 1.5": "top_p 1.5",
     "--top-k -1": "top_k -1",
@@ -124,6 +126,13 @@ def test_closed_pipe_says_nothing(run: Path):
     process.stdout.close()
     assert process.stderr.read() == ""
     assert process.wait() == 1
+
+
+def test_output_that_takes_no_such_letter(run: Path, monkeypatch):
+    """What it lacks shows as a question mark, and nothing else changes."""
+    monkeypatch.setenv("PYTHONIOENCODING", "latin-1")
+    command = ["generate", "--from", run, "--max-tokens", "4", "--prompt", "café ☕"]
+    assert genlm(*command, encoding="latin-1").stdout.startswith("café ?")
 
 
 def test_prompts(run: Path, tmp_path: Path):

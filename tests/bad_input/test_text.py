@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.bad_input.recipes import overrides
-from tests.command import contents, mistake
+from tests.command import contents, genlm, mistake
+from tests.data_files import write_names
 
 
 def _jsonl(*rows: object) -> bytes:
@@ -74,6 +75,15 @@ def test_path(name: str, names: Path, prepare_only: Path, tmp_path: Path):
     )
     assert all(word in line for word in PATHS[name]), line
     assert contents(workdir) == {}
+
+
+def test_a_name_that_is_no_text(prepare_only: Path, tmp_path: Path, monkeypatch):
+    """It is read like any other; its name shows with a question mark."""
+    monkeypatch.setenv("PYTHONIOENCODING", "utf-8:strict")
+    path = write_names(tmp_path / "caf\udce9.txt")
+    command = ["run", prepare_only, "--workdir", tmp_path / "run"]
+    said = genlm(*command, f"--config.data.paths={path}").stdout
+    assert "caf?.txt: 0 duplicates" in said
 
 
 PIN = "#sha256=" + "0" * 64

@@ -26,14 +26,20 @@ def test_a_reader_that_hangs_is_read_again_where_it_hung():
 
     read = Ahead(since, 2, 0.2, stalls.append)
     assert list(itertools.islice(read, 8)) == list(range(2, 10))
-    assert opened == [2, 6, 6] and stalls == [6, 6]
+    assert opened == [2, 6, 6] and stalls == [7, 7]
 
 
 def test_what_hangs_again_and_again_is_an_error():
-    hung = threading.Event()
-    read = Ahead(lambda step: iter(hung.wait, True), 4, 0.02, lambda step: None)
+    hung, opened, stalls = threading.Event(), [], []
+
+    def since(step: int):
+        opened.append(step)
+        return iter(hung.wait, True)
+
+    read = Ahead(since, 4, 0.05, stalls.append)
     with pytest.raises(UserError, match="no batch for step 5 came from 4 readers"):
         next(read)
+    assert opened == [4] * 4 and stalls == [5] * 4
 
 
 def test_an_error_of_the_reader_is_the_loops():

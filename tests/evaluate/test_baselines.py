@@ -1,5 +1,6 @@
 """Baselines: probabilities that sum to one, numbers worked by hand, and real text."""
 
+import lzma
 import math
 from pydoc_data.topics import topics
 
@@ -10,6 +11,7 @@ import pytest
 
 from genlm.evaluate import baselines
 from genlm.evaluate.baselines import KneserNey
+from genlm.runs import progress
 
 VOCAB = 4
 tokens = st.integers(0, VOCAB - 1)
@@ -84,6 +86,15 @@ def test_more_context_predicts_real_text_better(prose):
     bits = [KneserNey(learnt, 256, n).bits(held_out) / size for n in (1, 2, 3, 5)]
     assert bits == sorted(bits, reverse=True)
     assert 8 > bits[0] > bits[-1] + 1.5 and bits[-1] > 0.5
+
+
+def test_xz_shows_how_far_it_is(capsys, monkeypatch):
+    text = "".join(map(str, range(300_000))).encode()  # two blocks
+    expected = 8 * len(lzma.compress(text, preset=9 | lzma.PRESET_EXTREME))
+    monkeypatch.setattr(progress, "_EVERY", 0.0)
+    empty = len(lzma.compress(b""))
+    assert baselines.xz_bits(b"", text) == expected - 8 * empty
+    assert "xz: 1 of 2, " in capsys.readouterr().err
 
 
 def test_xz_bits_are_fewer_if_the_text_was_seen(prose):

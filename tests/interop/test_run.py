@@ -6,6 +6,7 @@ import pytest
 
 from genlm.errors import UserError
 from genlm.interop.run import is_choice, open_run
+from genlm.runs import checkpoint
 from tests.command import genlm
 from tests.data_files import write_names
 
@@ -28,6 +29,20 @@ def test_the_mean_of_checkpoints(run):
     expected = jax.tree.map(lambda a, b: (a + b) / 2, *both)
     jax.tree.map(np.testing.assert_array_equal, mean.params, expected)
     jax.tree.map(np.testing.assert_array_equal, open_run(run, "mean:1").params, both[1])
+
+
+def test_a_mean_is_taken_with_two_models_in_memory(run, monkeypatch):
+    """The sum so far and the next, however many there are."""
+    restore, held = checkpoint.restore, []
+
+    def watched(*arguments):
+        held.append(sum(x.nbytes for x in jax.live_arrays()))
+        return restore(*arguments)
+
+    monkeypatch.setattr(checkpoint, "restore", watched)
+    mean = open_run(run, "mean:3").params
+    one = sum(x.nbytes for x in jax.tree.leaves(mean))
+    assert len(held) == 3 and held[2] - held[0] < 1.5 * one
 
 
 def test_more_than_there_are(run):

@@ -1,15 +1,19 @@
-"""Several real processes: each reads its own rows, and the loss is that of one."""
+"""Several real processes: each reads its own rows, and the loss is that of one. What a
+process sets up, it sets up once."""
 
 from pathlib import Path
 import re
 import socket
 import subprocess
 import sys
+import warnings
 
+import jax
 import numpy as np
 import pytest
 
 from genlm.data import shards
+from genlm.parallel import hosts
 from tests.command import ROOT, environment
 
 
@@ -53,3 +57,24 @@ def test_two_processes_see_the_batches_of_one(tmp_path: Path):
     alone = _losses(_start(tmp_path, 4, {}))
     assert first == second and len(alone) == 3
     np.testing.assert_allclose(first, alone, rtol=1e-5)
+
+
+def test_a_damaged_program_is_dropped_by_one_hook(tmp_path: Path, monkeypatch):
+    shown = []
+    monkeypatch.setattr(warnings, "showwarning", lambda *rest, **named: shown.append(1))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    before = jax.config.jax_compilation_cache_dir
+    hosts.setup()
+    hook = warnings.showwarning
+    hosts.setup()
+    jax.config.update("jax_compilation_cache_dir", before)
+    assert warnings.showwarning is hook
+    compiled = tmp_path / "genlm" / "jax"
+    compiled.mkdir(parents=True)
+    for name in ("ab12-cache", "ef-cache"):
+        (compiled / name).write_bytes(b"")
+    said = "Error reading persistent compilation cache entry for 'ab12': cut off"
+    hook(UserWarning(said), UserWarning, "file", 1)
+    assert [path.name for path in compiled.iterdir()] == ["ef-cache"] and not shown
+    hook(UserWarning("another"), UserWarning, "file", 1)
+    assert shown == [1]

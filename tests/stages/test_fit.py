@@ -79,6 +79,14 @@ def test_a_run_is_foretold_without_a_look_at_it(life: ConfigDict, tmp_path: Path
         assert ("measured" in drawn) == (name == "check")
 
 
+@pytest.mark.parametrize("text", ["[]", '{"width": 8}', '{"num_layers": 0}'])
+def test_a_run_with_a_damaged_description_is_named(text: str, tmp_path: Path):
+    folder = _finished(tmp_path / "run", *RUNS[0])
+    (folder / "model.json").write_text(text)
+    with pytest.raises(UserError, match=f"{folder}/model.json is damaged"):
+        fit.Measured.of(folder)
+
+
 def test_a_prediction_that_was_altered_is_not_checked(life, tmp_path: Path):
     life.stages = ("fit",)
     stages.run(life, tmp_path / "life")

@@ -158,12 +158,48 @@ def test_what_does_not_fit_is_told_from_the_compiled_step(monkeypatch):
         ("optimizer.learnin_rate=1", "did you mean 'learning_rate'"),
         ("optimizer.name=adamw,adam", "name is one of"),
         ("train.num_steps=2,2", "two points"),
+        ("eval.eval_every=2,0", "eval.eval_every is 0"),
+        ("checkpoint.copy_to=,gs://bucket", "copy_to is one run's"),
     ],
 )
 def test_a_mistake_is_said_before_any_work(recipe, varied: str, said: str, tmp_path):
     with pytest.raises(UserError, match=said):
         sweep.run(recipe, tmp_path / "s", [varied], (0,), is_together=False)
     assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["eval", "checkpoint", "seed", "tokenizer", "data", "model"]
+)
+def test_a_recipe_that_lacks_a_section(recipe, name: str, tmp_path):
+    without = recipe.copy_and_resolve_references().unlock()
+    del without[name]
+    with pytest.raises(UserError, match=f"lacks {name}"):
+        sweep.run(without.lock(), tmp_path / "s", [], (0,), is_together=False)
+    assert not (tmp_path / "s").exists()
+
+
+def test_a_point_without_memory_leaves_the_others(
+    recipe, apart: Path, tmp_path, monkeypatch
+):
+    """Of seeds together too: they take turns, and each fails by itself."""
+    train = sweep.stages.run
+
+    def run(point, folder):
+        if point.seed == 0:
+            jnp.zeros(1 << 45)
+        train(point, folder)
+
+    def too_large(todo):
+        jnp.zeros(1 << 45)
+
+    monkeypatch.setattr(sweep.stages, "run", run)
+    monkeypatch.setattr(sweep.together, "run", too_large)
+    prepared = recipe.copy_and_resolve_references()
+    prepared.data.prepared = str(apart / "data")
+    assert not sweep.run(prepared, tmp_path, [], (0, 1), is_together=True)
+    points = directory.read_json(tmp_path / "sweep.json")["points"]
+    assert "a smaller batch" in points[0]["error"] and points[1]["error"] == ""
 
 
 def test_a_life_is_not_swept(tmp_path):

@@ -7,7 +7,6 @@ package is loaded when it is opened.
 """
 
 import contextlib
-from importlib import util
 import io
 import json
 import os
@@ -17,7 +16,7 @@ from typing import Any, Callable, Iterator, Mapping, Protocol
 import uuid
 
 from genlm.errors import UserError
-from genlm.runs import directory, metrics
+from genlm.runs import directory, metrics, packages
 
 NAMES = ("tensorboard", "wandb")  # each is its package and its extra too
 _FILES = ("metrics.jsonl", "samples.jsonl", "health.jsonl")
@@ -40,7 +39,7 @@ def require(names: tuple[str, ...]) -> None:
     for name in names:
         if name not in NAMES:
             raise UserError(f"train.watch has {name!r}; it takes {', '.join(NAMES)}")
-        if util.find_spec(name) is None:
+        if not packages.is_installed(name):
             raise UserError(f"train.watch={name} needs it: pip install 'genlm[{name}]'")
 
 

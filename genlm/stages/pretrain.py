@@ -123,7 +123,7 @@ def _train(
                 start = _newest(workdir)
                 spiked = rewind.step - 1  # steps count from 1, batches from 0
                 first = max(spiked - 1, start or 0)
-                last = max(first + recipe.guard.rewind_skips - 1, spiked)
+                last = first + recipe.guard.rewind_skips - 1
                 batches_ = [plan.number(first), plan.number(last)]
                 row = {"step": rewind.step, "event": "rewind", _LEFT: batches_}
                 journal.write({**row, "why": f"back to step {start or 0}"})

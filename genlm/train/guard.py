@@ -29,7 +29,7 @@ class GuardConfig:
 
     spike: float = 0.0  # a loss so many spreads above the median; see train.spikes
     max_rewinds: int = 0  # of the whole run, after spikes
-    rewind_skips: int = 1  # batches left out then, from the one before the spike
+    rewind_skips: int = 2  # batches left out then, from the one before the spike
     max_nonfinite: int = 0  # steps in a row that change nothing, their gradient being
     # infinite or NaN
     stall_seconds: float = 0.0  # without a batch: read again; without a step: say so
@@ -42,8 +42,11 @@ class GuardConfig:
         for name in ("stall_seconds", "disk_seconds"):
             if getattr(self, name) > _YEAR:  # the system's waits have an end
                 raise UserError(f"guard.{name} is over a year; 0 turns it off")
-        if self.max_rewinds and (self.spike == 0 or self.rewind_skips < 1):
-            raise UserError("guard.max_rewinds needs guard.spike and rewind_skips")
+        if self.max_rewinds and (self.spike == 0 or self.rewind_skips < 2):
+            raise UserError(
+                "guard.max_rewinds needs guard.spike, and rewind_skips of 2 or more:"
+                " the batch before a spike, and the spike's own"
+            )
 
 
 class Rewind(Exception):

@@ -13,6 +13,7 @@ from genlm.errors import Stopped
 from genlm.runs import checkpoint, metrics
 from genlm.runs.metrics import Log
 from genlm.train import loop
+from genlm.train.guard import GuardConfig
 from genlm.train.state import TrainState
 
 
@@ -79,3 +80,18 @@ def test_a_trace_of_the_steps_that_were_asked_for(tmp_path):
     train(tmp_path, config, lambda params: {})
     (trace,) = (tmp_path / "profile").rglob("*.xplane.pb")
     assert trace.stat().st_size
+
+
+def test_a_signal_goes_before_a_rewind(tmp_path):
+    def step(state, batch, frozen):
+        if int(state.step) == 3:
+            signal.raise_signal(signal.SIGTERM)
+        state, metrics = _step(state, batch, frozen)
+        return state, {**metrics, "spike": jnp.where(state.step == 3, 9.0, 0.0)}
+
+    guard = GuardConfig(spike=5.0, max_rewinds=1)
+    config = loop.LoopConfig(9, log_every=1, save_every=9, guard=guard, rewinds_left=1)
+    with pytest.raises(Stopped, match="SIGTERM"):
+        train(tmp_path, config, lambda params: {}, train_step=step)
+    (event,) = metrics.read(tmp_path / "events.jsonl")
+    assert (event["event"], event["step"]) == ("loss spike", 3)

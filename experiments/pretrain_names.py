@@ -4,9 +4,9 @@
       --config.data.paths=public:names
 
 That downloads 32,033 names once; names.txt in its place would be a file of yours.
-Hardware and time: two CPU cores, 1.5 minutes (1,000 steps of 32 rows of 64 bytes).
-Result, measured once on the 5,163 first names of the PyPI package `names` (US Census
-1990): 2.24 nats a byte held out, 1.35 in training; it writes «margit», «candie».
+Hardware and time: one CPU core of two, 1 min 47 s (1,000 steps, 32 rows of 64 bytes).
+Result, measured once, seed 0, on that file: 2.00 nats a byte held out, 1.93 in training;
+it writes «marline», «carrin», «alyana».
 """
 
 from ml_collections import ConfigDict
@@ -15,7 +15,8 @@ from experiments import base
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    """A 2-layer byte model; each name is a document, packed into rows of 64."""
+    """A 2-layer byte model; each line is a document, packed into rows of 64. Until
+    data.paths is given, of the embedded corpus."""
     config = base.pretrain("nano")
     config.model.num_layers = 2
     config.data.update({"document": "line", "row_length": 64})

@@ -1,5 +1,7 @@
 """The command, end to end, in processes of its own."""
 
+import pytest
+
 from tests.command import genlm
 
 
@@ -11,6 +13,12 @@ def test_life_smoke_runs_goes_on_and_generates(tmp_path):
     out = genlm("generate", "--from", life, "--prompt", "The", "--max-tokens", "4")
     assert out.stdout.startswith("The")
     assert "as it was written" in genlm("verify", life).stdout
+
+
+@pytest.mark.slow
+def test_a_life_trained_for_longer_is_evaluated_again(tmp_path):
+    life = tmp_path / "life"
+    genlm("run", "experiments/life.py:smoke", "--workdir", life)
     longer = "--config.pretrain.train.num_steps=4"
     again = genlm("run", "experiments/life.py:smoke", "--workdir", life, longer)
     assert "this model, step 4" in again.stdout

@@ -25,12 +25,13 @@ def test_full_disk_while_preparing(
     assert main(["verify", str(workdir)]) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "file_bytes",
     [
-        pytest.param(1_000, marks=pytest.mark.slow),  # the settings
+        1_000,  # the settings
         30_000,  # the arrays: which file is the first depends on how they compress
-        pytest.param(60_000, marks=pytest.mark.slow),
+        60_000,
     ],
 )
 def test_full_disk_while_training(file_bytes: int, run: Path, tmp_path: Path):

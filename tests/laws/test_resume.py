@@ -171,8 +171,8 @@ def _check_kills(
     return killed
 
 
-def test_killed_runs_end_as_uninterrupted_ones(tmp_path):
-    _check_kills(tmp_path, saves=1, starts=0, anywhere=1, num_steps=60)
+def test_a_run_killed_in_a_save_ends_as_an_uninterrupted_one(tmp_path):
+    _check_kills(tmp_path, saves=1, starts=0, anywhere=0, num_steps=40)
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from genlm.model.linen import Transformer
 from genlm.parallel import specs
 from tests.laws.families import FAMILIES
 
+OFTEN = ("gqa", "biases_gelu", "scan")  # the others are slow tests
 TOKENS_BT = jnp.asarray([[1, 2, 3, 4, 5, 6], [7, 8, 9, 10, 11, 0]], jnp.int32)
 SEGMENTS_BT = jnp.asarray([[1, 1, 2, 2, 2, 2], [1, 1, 1, 1, 1, 0]], jnp.int32)
 POSITIONS_BT = jnp.asarray([[0, 1, 0, 1, 2, 3], [0, 1, 2, 3, 4, 0]], jnp.int32)
@@ -29,7 +30,10 @@ def _pure(params, config, key=None):
     return transformer.unembed(params, hidden_BTD, config.dtype)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    "family",
+    [f if f in OFTEN else pytest.param(f, marks=pytest.mark.slow) for f in FAMILIES],
+)
 def test_the_module_is_the_function_to_the_bit(family: str):
     config = FAMILIES[family]
     model = Transformer(config)

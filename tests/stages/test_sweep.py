@@ -80,6 +80,7 @@ def test_a_sweep_goes_on_and_finds_what_is_done(recipe, apart: Path):
     assert before == after
 
 
+@pytest.mark.slow
 def test_seeds_together_are_as_apart(apart: Path, together: Path):
     """Up to rounding, in every value of metrics.jsonl but times."""
     for seed in (0, 1):
@@ -94,12 +95,14 @@ def test_seeds_together_are_as_apart(apart: Path, together: Path):
                 assert math.isclose(a[key], b[key], rel_tol=1e-5), (key, a, b)
 
 
+@pytest.mark.slow
 def test_a_run_of_several_seeds_opens_and_is_whole(together: Path):
     folder = together / "learning_rate=1e-3,seed=1"
     assert lineage.faults(folder) == []
     assert open_run(folder).step == 2
 
 
+@pytest.mark.slow
 def test_points_that_fail_leave_the_others(together: Path):
     found = directory.read_json(together / "sweep.json")
     errors = [point["error"] for point in found["points"]]

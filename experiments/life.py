@@ -2,11 +2,11 @@
 
   make life        (or: genlm run experiments/life.py --workdir runs/life)
 
-Hardware and time: two CPU cores, 4 to 5 minutes (3,000 steps of 4 rows of 256).
-Result, measured on Python 3.11: 1.457 bits a byte on held-out text (seed 0), beside
-1.554 for a 5-gram over the same tokens, 1.762 for xz given the training text, and 1.899
-for a byte 5-gram. With AdamW in place of Muon 1.663, the mean of seeds 0, 1, 2 (1.665,
-1.656, 1.668). On several devices batch_size must divide over them:
+Hardware and time: two CPU cores, 4 to 6 minutes (3,000 steps of 4 rows of 256).
+Result, measured on Python 3.11: 1.462 bits a byte on held-out text, the mean of seeds
+0, 1, 2 (1.457, 1.458, 1.472), beside 1.554 for a 5-gram over the same tokens, 1.762 for
+xz given the training text, and 1.899 for a byte 5-gram. With AdamW in place of Muon
+1.663 (1.665, 1.656, 1.668). On several devices batch_size must divide over them:
   --config.pretrain.train.batch_size=8
 """
 

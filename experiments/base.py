@@ -70,6 +70,7 @@ def pretrain(size: str = "nano") -> ConfigDict:
             },
             "eval": {
                 "eval_every": 250,
+                "max_rows": 4096,
                 "batch_size": 32,
                 "sample_every": 250,
                 "prompts": ("",),

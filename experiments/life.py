@@ -40,7 +40,8 @@ def get_config(arg: str = "") -> ConfigDict:
             "data": pretrain.data.to_dict(),
         }
     )
-    at_once = {k: v for k, v in pretrain.eval.items() if not k.endswith("_every")}
+    on_the_way = ("eval_every", "max_rows", "sample_every")
+    at_once = {k: v for k, v in pretrain.eval.items() if k not in on_the_way}
     evaluate = ConfigDict(
         {
             "stage": "evaluate",

@@ -114,11 +114,18 @@ def _parse(text: str, old: Any, name: str) -> Any:
         return _parse_tuple(text, old, name)
     value = _literal(text)
     if isinstance(old, float) and type(value) is int:
-        value = float(value)
+        value = _float(value, name)
     if type(value) is not type(old):
         kind = type(old).__name__
         raise UserError(f"{name}={text}: expected {kind}, like {old!r}")
     return value
+
+
+def _float(value: int, name: str) -> float:
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise UserError(f"{name} is too large a number") from error
 
 
 def _parse_tuple(text: str, old: tuple[Any, ...], name: str) -> tuple[Any, ...]:
@@ -136,7 +143,7 @@ def _literal(text: str) -> Any:
     """A number, boolean or tuple that `text` spells; else `text` itself."""
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return {"true": True, "false": False}.get(text.lower(), text)
 
 
@@ -180,7 +187,7 @@ def _typed(value: Any, kind: Any, cls: type, name: str) -> Any:
     if get_origin(kind) is tuple and isinstance(value, (list, tuple)):
         return tuple(_typed(v, get_args(kind)[0], cls, name) for v in value)
     if kind is float and type(value) is int:
-        return float(value)
+        return _float(value, f"{cls.__name__}.{name}")
     simple = kind in (int, float, bool, str) or get_origin(kind) is tuple
     if simple and type(value) is not kind:
         expected = getattr(kind, "__name__", kind)

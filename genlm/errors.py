@@ -10,10 +10,13 @@ class UserError(Exception):
 
 
 class Stopped(Exception):
-    """Signal `number` asked a run to end; its state at `step` is saved."""
+    """Signal `number` asked a run to end; its state at `step` is saved, or an older one
+    counts."""
 
-    def __init__(self, number: int, step: int):
-        super().__init__(f"stopped by {signal.Signals(number).name} at step {step}")
+    def __init__(self, number: int, step: int, is_saved: bool = True):
+        what = "saved" if is_saved else "the newest checkpoint is from before"
+        name = signal.Signals(number).name
+        super().__init__(f"stopped by {name} at step {step}; {what}")
         self.number = number
 
 

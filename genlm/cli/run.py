@@ -29,7 +29,7 @@ def main(arguments: argparse.Namespace) -> int:
         stages.run(resolved, Path(arguments.workdir))
     except Stopped as stopped:
         print(
-            f"genlm run: {stopped}; saved. The same command goes on from there.",
+            f"genlm run: {stopped}. The same command goes on from there.",
             file=sys.stderr,
         )
         return 128 + stopped.number

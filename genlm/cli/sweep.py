@@ -54,7 +54,7 @@ def main(arguments: argparse.Namespace) -> int:
         )
     except Stopped as stopped:
         print(
-            f"genlm sweep: {stopped}; saved. The same command goes on from there.",
+            f"genlm sweep: {stopped}. The same command goes on from there.",
             file=sys.stderr,
         )
         return 128 + stopped.number

@@ -32,6 +32,8 @@ def main(arguments: argparse.Namespace) -> int:
             found += checkpoint.faults(run, step)
         for line in found:
             print(line, file=sys.stderr)
+        if missing := lineage.missing_inputs(run):
+            print(f"{run}: {missing} of its inputs not found here, so not checked")
         unfinished = "" if lineage.read(run).get("outputs") else "unfinished, "
         print(f"{run}: {unfinished}{'damaged' if found else 'as it was written'}")
         bad += bool(found)

@@ -25,6 +25,13 @@ class Rows(NamedTuple):
     def __len__(self) -> int:
         return len(self.starts) - 1
 
+    def take(self, rows: np.ndarray) -> "Rows":
+        """The index of these `rows` alone, in their order."""
+        counts = np.diff(self.starts)[rows]
+        starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        pieces = [self.pieces[self.starts[r] : self.starts[r + 1]] for r in rows]
+        return Rows(np.concatenate(pieces), starts, self.length)
+
 
 def index(documents: np.ndarray, length: int) -> Rows:
     """Pack documents [documents, 3] (shard, first token, length) into rows."""
@@ -48,15 +55,16 @@ def _cut(documents: np.ndarray, length: int) -> np.ndarray:
 
 
 def _best_fit(lengths: np.ndarray, capacity: int) -> np.ndarray:
-    """Row [pieces] of each piece: the fullest open row that still takes it.
+    """Row [pieces] of each piece, longest first: the fullest open row that takes it.
 
     `open_rows[s]` are the rows with s slots left; a bit set of the sizes s in use
     finds the smallest that fits in one step.
     """
-    row_of = np.empty(len(lengths), np.int64)
+    row_of = np.arange(len(lengths))  # of those that fill a row, and come first
+    num_full = int(np.searchsorted(-lengths, -capacity, side="right"))
     open_rows: list[list[int]] = [[] for _ in range(capacity + 1)]
-    in_use, num_rows = 0, 0
-    for i, length in enumerate(lengths.tolist()):
+    in_use, num_rows = 0, num_full
+    for i, length in enumerate(lengths[num_full:].tolist(), num_full):
         fitting = in_use >> length
         if fitting:
             left = length + (fitting & -fitting).bit_length() - 1

@@ -112,7 +112,7 @@ def read(paths: str, document: str) -> Iterator[Document]:
 def read_files(files: Iterable[Path], document: str) -> Iterator[Document]:
     """Documents of files, in order."""
     for path in files:
-        if path.suffix == ".jsonl" and document in ("file", "blank_line"):
+        if path.suffix == ".jsonl" and document in ("file", "line", "blank_line"):
             fields = ", ".join(_first_fields(path)) or "its text"
             raise UserError(
                 f"{path} is JSON lines: set data.document to a field ({fields})"

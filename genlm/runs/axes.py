@@ -17,9 +17,10 @@ def of(rows: Rows, flops_per_token: int) -> dict[str, np.ndarray]:
     """{axis: [n, 2] float64, step and how much by then}, of those that are known."""
     trained = [row for row in rows if "seconds" in row]
     counted = [row for row in trained if "tokens" in row]
+    last = max((row["step"] for row in rows), default=0)
     tokens = _from_zero(counted, [row["tokens"] for row in counted])
     found = {
-        "steps": _from_zero(trained, [row["step"] for row in trained]),
+        "steps": np.asarray([(0, 0), (last, last)], np.float64),
         "time": _from_zero(trained, elapsed(rows)),
     }
     if counted:
@@ -46,5 +47,7 @@ def elapsed(rows: Rows) -> list[float]:
 
 
 def along(points: np.ndarray, axis: np.ndarray) -> np.ndarray:
-    """Points [n, 2] of steps and values, with their steps put on an axis of `of`."""
+    """Points [n, 2] of steps and values, with their steps put on an axis of `of`;
+    without those of later steps than the axis knows."""
+    points = points[points[:, 0] <= axis[-1, 0]]
     return np.stack([np.interp(points[:, 0], *axis.T), points[:, 1]], axis=1)

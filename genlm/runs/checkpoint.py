@@ -116,6 +116,13 @@ def tokens(workdir: Path, step: int) -> int:
     return manifest(workdir, step)["content"]["tokens"]
 
 
+def forget(workdir: Path, step: int) -> None:
+    """Delete checkpoint `step`, its manifests first."""
+    for path in root(workdir).glob(f"{step}.*.json"):
+        path.unlink()
+    shutil.rmtree(root(workdir) / str(step), ignore_errors=True)
+
+
 def restore(workdir: Path, step: int, abstract: dict[str, Any]) -> dict[str, Any]:
     """Items of a step ('params', 'state'), in the shapes and shardings of `abstract`.
 
@@ -130,9 +137,12 @@ def restore(workdir: Path, step: int, abstract: dict[str, Any]) -> dict[str, Any
         try:
             restored = checkpointer.restore(path, args=ocp.args.Composite(**items))
         except (ValueError, KeyError) as error:  # Orbax, of trees that differ
+            if "state" not in abstract:
+                raise
+            why = (str(error).strip().split("\n") or [""])[0][:120]
             raise UserError(
-                f"{path}: its optimizer's state is that of another version of genlm or"
-                " optax; the versions that wrote it stand in lineage.json"
+                f"{path}: its optimizer's state has another form, such as that of"
+                f" another version of genlm or optax (see lineage.json): {why}"
             ) from error
     return {name: restored[name] for name in abstract}
 
@@ -197,6 +207,8 @@ class Checkpoints:
             if kind is None:
                 self._patience = 0.0  # what fails now is not tried again
                 self.wait()
+                if jax.process_index() == 0:
+                    self._collect()  # what was held before
             elif self._writing is not None:
                 self._writing.exception()
         finally:
@@ -313,9 +325,9 @@ class Checkpoints:
             )
         except Exception as error:  # Orbax wraps what the disk says in several types
             return step, error
+        self._on_commit(step)
         if process == 0:
             self._collect()
-        self._on_commit(step)
         return None
 
     def _collect(self) -> None:
@@ -328,13 +340,13 @@ class Checkpoints:
             kept.add(min(have, key=lambda s: (_score(self.workdir, s), -s)))
         for step in set(have) - kept:
             if not self._is_held(step):
-                self._forget(step)
+                forget(self.workdir, step)
 
     def _sweep(self, start_step: int) -> None:
         """Delete what a killed save left behind, and what the run will write again."""
         have = set(steps(self.workdir))
         for step in (s for s in have if s > start_step):
-            self._forget(step)
+            forget(self.workdir, step)
         self._drop_unfinished()
 
     def _drop_unfinished(self) -> None:
@@ -344,11 +356,6 @@ class Checkpoints:
             is_ours = re.fullmatch(r"\d+(\.orbax-checkpoint-tmp.*)?", path.name)
             if is_ours and path.is_dir() and path.name not in have:
                 shutil.rmtree(path, ignore_errors=True)
-
-    def _forget(self, step: int) -> None:
-        for path in root(self.workdir).glob(f"{step}.*.json"):
-            path.unlink()
-        shutil.rmtree(root(self.workdir) / str(step), ignore_errors=True)
 
 
 def _manifest_path(workdir: Path, step: int, process: int) -> Path:

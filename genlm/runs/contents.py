@@ -83,7 +83,8 @@ class Stage:
     @property
     def inputs(self) -> list[tuple[str, str]]:
         """(path, sha256) of each."""
-        return [(n, e["sha256"]) for n, e in self.lineage["inputs"].items()]
+        inputs = self.lineage["inputs"] if self.lineage else {}
+        return [(name, entry["sha256"]) for name, entry in inputs.items()]
 
     @property
     def bits(self) -> dict[str, float]:
@@ -124,6 +125,10 @@ def read(folder: Path) -> list[Stage]:
     """
     if not folder.is_dir():
         raise UserError(f"no directory {folder}")
+    if (folder / "sweep.json").exists():
+        points = _json(folder / "sweep.json")["points"]
+        runs = " ".join(str(folder / point["name"]) for point in points[:8])
+        raise UserError(f"{folder} is a sweep: genlm report {runs} --compare")
     config = _json(folder / "config.json")
     if "stages" in config:
         stages = [s for n in config["stages"] for s in _with_data(n, folder / n)]

@@ -4,6 +4,7 @@ Before: a checkpoint that counts. After: runs.remote. Training never waits for i
 the way is slow, the newest checkpoint goes next; the end of the run copies the rest.
 """
 
+import contextlib
 from pathlib import Path
 import threading
 from typing import Callable
@@ -68,6 +69,7 @@ class Copier:
             try:
                 remote.push(self._workdir, step, self._to)
             except UserError as error:  # the run itself is whole
-                self._on_failure(step, str(error))
+                with contextlib.suppress(UserError):  # a full disk
+                    self._on_failure(step, str(error))
             with self._changed:
                 self._going = None

@@ -152,6 +152,11 @@ def changed(workdir: Path, outputs: dict[str, str]) -> list[str]:
     return found
 
 
+def missing_inputs(workdir: Path) -> int:
+    """How many of its inputs are not where they were read."""
+    return sum(not Path(name).exists() for name in read(workdir).get("inputs", {}))
+
+
 def _changed_inputs(inputs: dict[str, Any]) -> list[str]:
     """What was read and is another now; a text may be gone once it was prepared."""
     expected = {Path(name): entry["sha256"] for name, entry in inputs.items()}

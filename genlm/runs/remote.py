@@ -8,7 +8,6 @@ the extra gcs, s3:// the extra s3.
 
 import json
 from pathlib import Path
-import shutil
 from typing import Any, Iterable
 
 from etils import epath
@@ -20,6 +19,7 @@ _SMALL = (
     "config.json model.json lineage.json metrics.jsonl samples.jsonl events.jsonl"
     " health.jsonl tokenizer/*"
 ).split()
+_PARTIAL = ".partial"  # the end of a name, while it is written
 
 
 def config(to: str) -> str | None:
@@ -49,9 +49,7 @@ def push(workdir: Path, step: int, to: str) -> None:
             _copy(path, _root(to) / path.relative_to(workdir).as_posix())
         for path in _manifests(checkpoint.root(workdir).glob(f"{step}.*.json")):
             _copy(path, _root(to) / "checkpoints" / path.name)
-        kept = checkpoint.steps(workdir)
-        for old in (s for s in _steps(to) if s < step and s not in kept):
-            _drop(to, old)
+        _drop_others(workdir, step, to)
     except Exception as error:  # each file system has its own
         raise UserError(f"cannot write {to}: {_why(error)}") from error
 
@@ -70,12 +68,16 @@ def push_missing(workdir: Path, to: str) -> None:
     for step in checkpoint.steps(workdir):
         if step not in there and not checkpoint.faults(workdir, step):
             push(workdir, step, to)
+    try:
+        _drop_others(workdir, checkpoint.steps(workdir)[-1], to)
+    except Exception as error:  # each file system has its own
+        raise UserError(f"cannot write {to}: {_why(error)}") from error
 
 
 def pull(workdir: Path, to: str) -> None:
-    """Fetch the newest checkpoint that is whole into a `workdir` that has none.
+    """Fetch the checkpoints that are whole there and not in `workdir`, newest first.
 
-    What makes it count, its first manifest, comes last.
+    What makes each count, its first manifest, comes last.
 
     Raises:
       UserError: it could not be read or written, or the copy is ahead of `workdir`.
@@ -88,10 +90,10 @@ def pull(workdir: Path, to: str) -> None:
                 f" {checkpoint.root(workdir)} to go on from the copy, or take another"
                 " checkpoint.copy_to"
             )
-        for step in [] if here else reversed(there):
-            if _fetch_step(to, step, workdir) and not checkpoint.faults(workdir, step):
-                return
-            shutil.rmtree(checkpoint.root(workdir), ignore_errors=True)
+        for step in (s for s in reversed(there) if s not in here):
+            is_read = _fetch_step(to, step, workdir)
+            if not is_read or checkpoint.faults(workdir, step):
+                checkpoint.forget(workdir, step)
     except UserError:
         raise
     except Exception as error:  # each file system has its own
@@ -100,8 +102,10 @@ def pull(workdir: Path, to: str) -> None:
 
 def _fetch_step(to: str, step: int, workdir: Path) -> bool:
     """Whether the manifests of `step` could be read, and all is here that they name."""
-    for path in (p for name in _SMALL for p in _root(to).glob(name)):
-        _fetch(to, str(path.relative_to(_root(to))), workdir)
+    if not checkpoint.steps(workdir):
+        for path in (p for name in _SMALL for p in _root(to).glob(name)):
+            if not path.name.endswith(_PARTIAL):
+                _fetch(to, str(path.relative_to(_root(to))), workdir)
     manifests = _manifests(_root(to).glob(f"checkpoints/{step}.*.json"))
     for path in manifests:
         try:
@@ -141,7 +145,7 @@ def _fetch(to: str, name: str, workdir: Path) -> None:
     path, local = _root(to) / name, workdir / name
     directory.create(local.parent)
     if path.exists():
-        partial = local.with_name(local.name + ".partial")
+        partial = local.with_name(local.name + _PARTIAL)
         partial.write_bytes(path.read_bytes())
         partial.replace(local)
 
@@ -152,9 +156,17 @@ def _copy(local: Path, path: Any) -> None:
     if "://" in str(path):
         path.write_bytes(local.read_bytes())
         return
-    partial = path.with_name(path.name + ".partial")
+    partial = path.with_name(path.name + _PARTIAL)
     partial.write_bytes(local.read_bytes())
     partial.replace(path)
+
+
+def _drop_others(workdir: Path, step: int, to: str) -> None:
+    """Drop the copies of steps before `step` that the run keeps no more; `pull` fetched
+    those that it never had."""
+    kept = checkpoint.steps(workdir)
+    for old in (s for s in _steps(to) if s < step and s not in kept):
+        _drop(to, old)
 
 
 def _drop(to: str, step: int) -> None:

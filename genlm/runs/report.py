@@ -89,9 +89,11 @@ def _cards(stages: list[Stage], models: list[tuple[Stage, int]]) -> list[Card]:
     trained = [s for s in stages if s.metrics]
     for stage in trained[-1:]:
         for data in (d for d in stages if d.summary and stage.is_made_from(d)):
-            tokens = plots.short(data.summary["train"]["tokens"])
+            train = data.summary["train"]
+            tokens = plots.short(train["tokens"])
             counts = [row["tokens"] for row in stage.metrics if "tokens" in row]
-            times = max(counts, default=0) / data.summary["train"]["tokens"]
+            # no BOS is predicted, so none is counted there
+            times = max(counts, default=0) / (train["tokens"] - train["documents"])
             often = plots.short(times) if times >= 0.01 else "less than 0.01"
             cards.append(Card("training tokens", tokens, f"read {often} times"))
     if trained:

@@ -40,10 +40,11 @@ def run(config: ConfigDict, workdir: Path) -> None:
     stages = [checked(section) for section in sections]
     with directory.held(workdir):
         rerun.check_life(config, workdir)
-        rerun.save_config(config, workdir)
+        rerun.save_life(config, workdir)
         for i, (name, stage) in enumerate(zip(config.stages, stages)):
             print(f"[{i + 1}/{len(stages)}] {name}", flush=True)
             with directory.held(workdir / name):
+                rerun.check_kind(sections[i], workdir / name)
                 stage.run(sections[i], workdir / name)
 
 

@@ -23,6 +23,7 @@ from genlm.stages import rerun
 from genlm.stages.hooks import EvalConfig, make_validation, make_writer
 from genlm.stages.prepare import Prepared
 
+_LONGEST = 64 << 20  # bytes: xz looks no further back, and n-grams need 40 a token
 READS = ("seed", "source", "checkpoint", "order", "data.prepared", "eval")
 
 
@@ -47,7 +48,8 @@ def run(config: ConfigDict, workdir: Path) -> None:
         str(source): {"sha256": lineage.digest(lineage.read(source).get("outputs"))},
         **prepared.inputs,
     }
-    if rerun.is_finished(config, workdir, inputs, renew=True):
+    is_done = rerun.is_finished(config, workdir, inputs, renew=True)
+    if is_done and lineage.read(source).get("outputs"):  # else it may have gone on
         _show(directory.read_json(workdir / "results.json"))
         return
     hosts.setup()
@@ -60,10 +62,11 @@ def run(config: ConfigDict, workdir: Path) -> None:
         validate = make_validation(prepared, model, evaluation.batch_size, mesh)
         bits = {f"this model, step {step}": validate(params)["valid_bits_per_byte"]}
     bits |= _baselines(prepared, config.order)
+    _note_other_data(source, prepared)
     write = make_writer(model, tokenizer, evaluation, config.seed)
     results = {"bits_per_byte": bits, **write(params)}
-    directory.write_json(workdir / "results.json", results)
     rerun.save_config(config, workdir)
+    directory.write_json(workdir / "results.json", results)
     lineage.write(workdir, inputs, lineage.of_outputs(workdir, ["results.json"]))
     _show(results)
 
@@ -80,8 +83,23 @@ def _check_tokenizers(*folders: Path) -> None:
         )
 
 
+def _note_other_data(source: Path, prepared: Prepared) -> None:
+    """Say so where the model was trained on other data than what is measured."""
+    own = {each["sha256"] for each in lineage.read(source)["inputs"].values()}
+    if not own >= {each["sha256"] for each in prepared.inputs.values()}:
+        print(
+            f"note: {source} was trained on other data than {prepared.folder.parent},"
+            " and may have seen what is held out there",
+            flush=True,
+        )
+
+
 def _baselines(prepared: Prepared, order: int) -> dict[str, float]:
-    """Bits a byte of each baseline, trained on the same documents."""
+    """Bits a byte of each baseline, trained on the same documents; none for a text
+    that is too long for them."""
+    if prepared.summary["train"]["bytes"] > _LONGEST:
+        print(f"no baselines: they are for texts of {_LONGEST >> 20} MiB at the most")
+        return {}
     tokenizer = prepared.tokenizer
     own = {split: _documents(prepared, split) for split in ("train", "valid")}
     text = {s: [tokenizer.decode(d) for d in docs] for s, docs in own.items()}

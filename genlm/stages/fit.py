@@ -85,9 +85,9 @@ def run(config: ConfigDict, workdir: Path) -> None:
     directory.create(workdir)
     measured = [Measured.of(folder) for folder in folders]
     results = _results(measured, target, config.draws, config.seed)
+    rerun.save_config(config, workdir)
     directory.write_json(workdir / "results.json", results)
     outputs = ["results.json", *scaling_plot.write(workdir / "scaling.svg", results)]
-    rerun.save_config(config, workdir)
     lineage.write(workdir, inputs, lineage.of_outputs(workdir, outputs))
     _show(results)
 
@@ -160,7 +160,7 @@ def _show(results: dict[str, Any]) -> None:
     told = results["prediction"]
     low, high = told["interval"]
     print(
-        f"foretold: {told['loss']:.4f} ({low:.4f} to {high:.4f}) for"
+        f"foretold: {told['loss']:.4f} (nine draws of ten: {low:.4f} to {high:.4f}) for"
         f" {told['parameters']:,} parameters and {told['tokens']:,} tokens, with"
         f" {told['times_the_compute']:.1f} times the compute of any run here",
         flush=True,

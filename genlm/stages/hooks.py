@@ -10,6 +10,7 @@ import itertools
 from typing import Any, Callable, Iterator
 
 import jax
+import numpy as np
 
 from genlm.data import batches
 from genlm.errors import UserError, require_text
@@ -56,11 +57,12 @@ class TrainEvalConfig(EvalConfig):
     """The same on the way of a training; intervals in steps, 0 for never."""
 
     eval_every: int
+    max_rows: int  # of the held-out split that are validated on; 0: all
     sample_every: int
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("eval_every", "sample_every"):
+        for name in ("eval_every", "max_rows", "sample_every"):
             if getattr(self, name) < 0:
                 raise UserError(f"eval.{name} is below 0")
 
@@ -71,9 +73,14 @@ def make_validation(
     batch_size: int,
     mesh: Any,
     vocab_chunk: int = 0,
+    max_rows: int = 0,
 ) -> Callable[[Any], dict[str, float]]:
-    """A function of params that scores the whole held-out split."""
+    """A function of params that scores the held-out split, or `max_rows` of its rows
+    (0: all), as far from each other as can be."""
     tokens, row_index = prepared.split("valid")
+    if 0 < max_rows < len(row_index):
+        some = np.linspace(0, len(row_index) - 1, max_rows).astype(int)
+        row_index = row_index.take(some)
     loss = losses.make_next_token_loss(
         dataclasses.replace(model, dropout=0.0), vocab_chunk
     )

@@ -44,14 +44,14 @@ READS, read = recipes.READS, recipes.read
 def run(config: ConfigDict, workdir: Path) -> None:
     """Train in `workdir`, from its newest checkpoint if it has one."""
     recipe = read(config)
+    copy_to = recipe.saving.copy_to
+    if copy_to and Path(copy_to).resolve() == workdir.resolve():
+        raise UserError(f"checkpoint.copy_to is {workdir} itself")
     if not config.data.prepared:
         prepare.run(config, workdir / "data")
     prepared = Prepared(Path(config.data.prepared or workdir / "data"))
     directory.create(workdir)
-    copy_to = recipe.saving.copy_to
     if copy_to:
-        if Path(copy_to).resolve() == workdir.resolve():
-            raise UserError(f"checkpoint.copy_to is {workdir} itself")
         rerun.check_copy(config, copy_to, remote.config(copy_to))
         remote.pull(workdir, copy_to)
     finished = rerun.is_finished(config, workdir, prepared.inputs)
@@ -70,11 +70,15 @@ def run(config: ConfigDict, workdir: Path) -> None:
         vocab_size=prepared.tokenizer.vocab_size,
         max_length=prepared.summary["row_length"],
     )
-    rerun.save_config(config, workdir)
-    lineage.write(workdir, prepared.inputs, {})
-    interop.save_model(workdir, model, prepared.tokenizer)
     with jax.set_mesh(mesh):
-        _train(workdir, prepared, model, recipe, mesh, start)
+        parts = make_parts(model, recipe, mesh)
+        state = _state(workdir, parts, mesh, recipe.seed, start)
+        rerun.save_config(config, workdir)  # not before what was there has opened
+        lineage.write(workdir, prepared.inputs, {})
+        interop.save_model(workdir, model, prepared.tokenizer)
+        looks = _make_looks(prepared, model, recipe, parts, mesh)
+        journal = metrics.Log(workdir / "events.jsonl", None, recipe.guard.disk_seconds)
+        _train(_Run(workdir, prepared, recipe, mesh, parts, looks, journal), state)
     lineage.write(workdir, prepared.inputs, outputs(workdir))
     if copy_to:
         remote.push_missing(workdir, copy_to)
@@ -95,39 +99,25 @@ def _newest(workdir: Path) -> int | None:
     return step
 
 
-def _train(
-    workdir: Path,
-    prepared: Prepared,
-    model: TransformerConfig,
-    recipe: Recipe,
-    mesh: jax.sharding.Mesh,
-    start: int | None,
-) -> None:
+def _train(run: "_Run", state: TrainState) -> None:
     """Train to the end; after a spike, again from the newest checkpoint."""
-    parts = make_parts(model, recipe, mesh)
-    looks = _make_looks(prepared, model, recipe, parts, mesh)
-    journal = metrics.Log(workdir / "events.jsonl", None, recipe.guard.disk_seconds)
-    journal.write({"step": start or 0, "event": "start", "why": hosts.describe()})
-
-    def not_copied(step: int, why: str) -> None:
-        journal.write({"step": step, "event": "copy failed", "why": why})
-
-    with Copier(workdir, recipe.saving.copy_to, not_copied) as copier:
-        run = _Run(workdir, prepared, recipe, mesh, parts, looks, journal, copier)
-        while True:
-            rewinds = [r for r in metrics.read(workdir / "events.jsonl") if _LEFT in r]
-            plan = recipe.plan(tuple((r[_LEFT][0], r[_LEFT][1]) for r in rewinds))
-            try:
-                return _attempt(run, plan, start)
-            except Rewind as rewind:
-                start = _newest(workdir)
-                spiked = rewind.step - 1  # steps count from 1, batches from 0
-                first = max(spiked - 1, start or 0)
-                last = first + recipe.guard.rewind_skips - 1
-                batches_ = [plan.number(first), plan.number(last)]
-                row = {"step": rewind.step, "event": "rewind", _LEFT: batches_}
-                journal.write({**row, "why": f"back to step {start or 0}"})
-                journal.sync()  # the rows to come depend on it
+    workdir, recipe = run.workdir, run.recipe
+    run.note(int(state.step), "start", hosts.describe())
+    while True:
+        rewinds = [r for r in metrics.read(workdir / "events.jsonl") if _LEFT in r]
+        plan = recipe.plan(tuple((r[_LEFT][0], r[_LEFT][1]) for r in rewinds))
+        try:
+            return _attempt(run, plan, state)
+        except Rewind as rewind:
+            start = _newest(workdir)
+            spiked = rewind.step - 1  # steps count from 1, batches from 0
+            first = max(spiked - 1, start or 0)
+            last = first + recipe.guard.rewind_skips - 1
+            batches_ = [plan.number(first), plan.number(last)]
+            row = {"step": rewind.step, "event": "rewind", _LEFT: batches_}
+            run.journal.write({**row, "why": f"back to step {start or 0}"})
+            run.journal.sync()  # the rows to come depend on it
+            state = _state(workdir, run.parts, run.mesh, recipe.seed, start)
 
 
 _LEFT = "left_out"  # (first, last) batch that a rewind leaves out
@@ -188,7 +178,12 @@ def _make_looks(
 ) -> _Looks:
     train, evaluation = recipe.train, recipe.evaluation
     validate = hooks.make_validation(
-        prepared, model, evaluation.batch_size, mesh, train.vocab_chunk
+        prepared,
+        model,
+        evaluation.batch_size,
+        mesh,
+        train.vocab_chunk,
+        evaluation.max_rows,
     )
     write = hooks.make_writer(model, prepared.tokenizer, evaluation, recipe.seed)
     look = make_probe(
@@ -212,19 +207,17 @@ class _Run(NamedTuple):
     parts: Parts
     looks: _Looks
     journal: metrics.Log
-    copier: Copier
 
     def note(self, step: int, event: str, why: str) -> None:
         """Write what happened into the journal."""
         self.journal.write({"step": step, "event": event, "why": why})
 
 
-def _attempt(run: _Run, plan: Plan, start: int | None) -> None:
+def _attempt(run: _Run, plan: Plan, state: TrainState) -> None:
     """Put the parts together and hand them to the loop."""
-    workdir, prepared, recipe, mesh, parts, looks, journal, copier = run
+    workdir, prepared, recipe, mesh, parts, looks, journal = run
     train, evaluation, saving = recipe.train, recipe.evaluation, recipe.saving
-    guard, first = recipe.guard, start or 0
-    state = _state(workdir, parts, mesh, recipe.seed, start)
+    guard, first = recipe.guard, int(state.step)
 
     with contextlib.ExitStack() as stack:
 
@@ -237,6 +230,11 @@ def _attempt(run: _Run, plan: Plan, start: int | None) -> None:
             sinks.opened(train.watch, workdir, first, guard.disk_seconds)
         )
         log, samples = open_log("metrics", watching), open_log("samples", watching)
+        copier = Copier(
+            workdir,
+            saving.copy_to,
+            lambda step, why: run.note(step, "copy failed", why),
+        )
         checkpoints = checkpoint.Checkpoints(
             workdir,
             start_step=first,
@@ -255,6 +253,7 @@ def _attempt(run: _Run, plan: Plan, start: int | None) -> None:
             lambda step: run.note(step, "stall", "no batch came; reading it again"),
         )
         stack.enter_context(checkpoints)
+        stack.enter_context(copier)
         stack.enter_context(read_ahead)
         loop.train(
             state,
@@ -279,7 +278,7 @@ def _attempt(run: _Run, plan: Plan, start: int | None) -> None:
                 train.probe_every, looks.probe, open_log("health", watching)
             ),
             bytes_per_token=prepared.split("train")[0].bytes_per_token(),
-            tokens=0 if start is None else checkpoint.tokens(workdir, start),
+            tokens=checkpoint.tokens(workdir, first) if first else 0,
         )
 
 

@@ -9,7 +9,9 @@ from genlm import config as configs
 from genlm.errors import UserError
 from genlm.runs import directory, lineage
 
-_OURS = ("checkpoints", "tokenizer", "model.json", "lineage.json", "metrics.jsonl")
+_OURS = (  # what no stage makes before its config.json
+    "checkpoints tokens tokenizer model.json lineage.json metrics.jsonl results.json"
+).split()
 _INPUTS = ("data.prepared", "source", "runs")  # compared by content, not by path
 
 
@@ -145,6 +147,23 @@ def _same_settings(
 def save_config(config: ConfigDict, workdir: Path) -> None:
     """Write config.json, the settings that the directory now holds work from."""
     directory.write_atomic(workdir / "config.json", configs.to_json(config))
+
+
+def save_life(config: ConfigDict, workdir: Path) -> None:
+    """Write config.json of a life, of which `config` may name some stages only: the
+    others stay as they were."""
+    before = _config_before(workdir)
+    whole = config.copy_and_resolve_references()
+    if before is not None:
+        others = [name for name in before.stages if name not in config.stages]
+        with whole.ignore_type(), whole.unlocked():
+            for name in others:
+                whole[name] = before[name]
+            if set(config.stages) <= set(before.stages):
+                whole.stages = before.stages
+            else:
+                whole.stages = (*others, *config.stages)
+    save_config(whole, workdir)
 
 
 def _may_change(key: str) -> bool:

@@ -65,8 +65,9 @@ def run(todo: dict[Path, ConfigDict]) -> dict[Path, str]:
     )
     with contextlib.ExitStack() as stack:
         stack.enter_context(jax.set_mesh(mesh))
-        for folder in todo:
+        for folder, config in todo.items():
             stack.enter_context(directory.held(folder))
+            rerun.check_kind(config, folder)
         runs = _train(stack, todo, recipes, model, prepared, mesh)
     failures = {f: r.failure for f, r in zip(todo, runs) if r.failure}
     for folder in todo.keys() - failures.keys():
@@ -81,7 +82,6 @@ def _check_settings(recipe: Recipe) -> None:
         "train.probe_every": recipe.train.probe_every,
         "train.profile_steps": any(recipe.train.profile_steps),
         "train.watch": recipe.train.watch,
-        "checkpoint.copy_to": recipe.saving.copy_to,
         "guard.max_rewinds": recipe.guard.max_rewinds,
     }
     for name, value in asked.items():
@@ -125,7 +125,12 @@ def _train(
     else:
         state = jax.jit(jax.vmap(make))(seeds)
     validate = hooks.make_validation(
-        prepared, model, recipe.evaluation.batch_size, mesh, train.vocab_chunk
+        prepared,
+        model,
+        recipe.evaluation.batch_size,
+        mesh,
+        train.vocab_chunk,
+        recipe.evaluation.max_rows,
     )
     runs = []
     for (folder, config), own in zip(todo.items(), recipes):

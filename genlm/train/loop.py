@@ -115,9 +115,10 @@ def train(
       UserError: a loss or gradient is not finite (names the step), a batch has no
         token to train on, or a disk is full.
       Rewind: the loss spiked; go on from the newest checkpoint, without its batch.
-      Stopped: SIGTERM or SIGINT came; the state was saved first.
+      Stopped: SIGTERM or SIGINT came; the state was saved first, unless it spiked.
     """
     first = step = int(state.step)
+    is_proven = False
     readings = Readings(
         log=log,
         journal=journal,
@@ -179,8 +180,9 @@ def train(
             checkpoints.confirm(step)
             with watchdog.paused():
                 checkpoints.wait()
+        is_proven = True
     if signals.received is not None:
-        raise Stopped(signals.received, step)
+        raise Stopped(signals.received, step, is_proven)
 
 
 def save(

@@ -102,8 +102,7 @@ def train(
                 watchdog.beat(step - 1)
             is_last = step == config.num_steps
             is_done = is_last or signals.received is not None
-            is_owed = any(run.checkpoints.is_owed() for _, run in _going(runs))
-            is_saved = is_done or is_owed or step % config.save_every == 0
+            is_saved = is_done or _is_owed(runs) or step % config.save_every == 0
             if is_saved or any(h.is_due(step, is_last) for h in runs[0].hooks):
                 _read(runs, pending)
                 pending = None
@@ -112,9 +111,22 @@ def train(
             if is_done:
                 break
         if step > first:
-            _prove(state, step, step_together, batches, runs)
+            with watchdog.paused():
+                _prove(state, step, step_together, batches, runs)
     if signals.received is not None:
         raise Stopped(signals.received, step)
+
+
+def _is_owed(runs: list[Run]) -> bool:
+    """Whether a save failed and it is time for another; a run that has no patience left
+    ends there."""
+    is_owed = False
+    for _, run in _going(runs):
+        try:
+            is_owed |= run.checkpoints.is_owed()
+        except UserError as error:
+            run.failure = str(error)
+    return is_owed
 
 
 def _going(runs: list[Run]) -> list[tuple[int, Run]]:

@@ -79,7 +79,7 @@ def test_workdir_of_another_kind(run: Path, prepare_only: Path, tmp_path: Path):
     assert list(contents(tmp_path).values()) == [b"{"]
 
 
-@pytest.mark.parametrize("name", ["checkpoints/best/model.pt", "metrics.jsonl"])
+@pytest.mark.parametrize("name", ["checkpoints/1/model.pt", "metrics.jsonl"])
 def test_workdir_of_another_program(name: str, tmp_path: Path, mistake_here):
     path = tmp_path / name
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -88,6 +88,24 @@ def test_workdir_of_another_program(name: str, tmp_path: Path, mistake_here):
         said = mistake_here("run", recipe, "--workdir", tmp_path)
         assert f"has {name.split('/')[0]}, and no config.json" in said
     assert list(contents(tmp_path).values()) == [b"mine"]
+
+
+def test_a_folder_of_another_program_in_the_workdir(names: Path, tmp_path: Path):
+    for taken in ("run/data/tokens", "life/prepare/tokens"):
+        (tmp_path / taken).mkdir(parents=True)
+        (tmp_path / taken / "mine.txt").write_text("mine")
+    command = [
+        "run",
+        NAMES,
+        "--workdir",
+        tmp_path / "run",
+        f"--config.data.paths={names}",
+    ]
+    assert "data has tokens, and no config.json" in mistake(*command)
+    life = ["run", "experiments/life.py:smoke", "--workdir", tmp_path / "life"]
+    assert "prepare has tokens, and no config.json" in mistake(*life)
+    for taken in ("run/data/tokens", "life/prepare/tokens"):
+        assert (tmp_path / taken / "mine.txt").read_text() == "mine"
 
 
 def test_a_folder_of_ones_own_among_the_checkpoints(copy: Path, names: Path):
@@ -110,6 +128,27 @@ def test_life_of_other_settings(prepare_only: Path, names: Path, tmp_path: Path)
     line = mistake(*command, f"--config.first.data.paths={life}")
     assert "first.data.paths" in line
     assert contents(tmp_path / "run") == before
+
+
+def test_a_part_of_a_life_leaves_the_rest_on_record(tmp_path: Path):
+    life = ["run", "experiments/life.py:smoke", "--workdir", tmp_path / "life"]
+    genlm(*life)
+    before = (tmp_path / "life/config.json").read_bytes()
+    genlm(*life, "--config.stages=prepare", "--config.evaluate.order=2")
+    assert (tmp_path / "life/config.json").read_bytes() == before
+    assert "finished" in genlm(*life).stdout
+
+
+def test_a_text_that_is_gone_after_it_was_prepared(names: Path, tmp_path: Path):
+    text = shutil.copy(names, tmp_path / "text.txt")
+    command = ["run", NAMES, "--workdir", tmp_path / "run"]
+    genlm(*command, *overrides({"data.paths": text}))
+    text.unlink()
+    longer = overrides({"data.paths": text, "train.num_steps": 3})
+    said = genlm(*command, *longer).stdout
+    assert "going on with what was prepared" in said and "from step 2" in said
+    other = overrides({"data.paths": tmp_path / "other.txt"})
+    assert "other.txt" in mistake(*command, *other)
 
 
 def test_these_settings_may_change(copy: Path, names: Path):

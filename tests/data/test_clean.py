@@ -58,3 +58,8 @@ def test_a_long_run_of_spaces_is_no_trap():
     begun = time.process_time()
     assert clean("a" + " " * 50_000 + "b\n") == "a" + " " * 50_000 + "b\n"
     assert time.process_time() - begun < 1  # second; ten if each space looks ahead
+
+
+@pytest.mark.parametrize("end", ["\x0b", "\x0c", "\x1c", "\x1d", "\x1e", "\u2028"])
+def test_the_end_of_a_page_or_line_joins_no_words(end: str):
+    assert clean(f"page one{end}page two") == "page one\npage two"

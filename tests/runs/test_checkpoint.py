@@ -31,5 +31,5 @@ def test_a_state_of_another_form_is_one_line(state: dict, tmp_path: Path):
         checkpoints.confirm(1)
     restored = checkpoint.restore(tmp_path, 1, _abstract(params=params, state=own))
     assert restored["state"]["mu"].tolist() == [1, 1, 1]
-    with pytest.raises(UserError, match="of another version"):
+    with pytest.raises(UserError, match="has another form"):
         checkpoint.restore(tmp_path, 1, _abstract(params=params, state=state))

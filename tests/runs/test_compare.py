@@ -121,6 +121,11 @@ def test_curves_stand_where_the_axes_say():
     np.testing.assert_array_equal(by["time"], [4, 9, 12])
     valid = plots.points(rows, "valid_loss")
     np.testing.assert_array_equal(axes.along(valid, found["tokens"]), [[200, 2.5]])
+    later = [*rows, {"step": 40, "valid_loss": 0.9}]  # no row of training came after
+    valid = plots.points(later, "valid_loss")
+    found = axes.of(later, flops_per_token=4)
+    assert axes.along(valid, found["steps"])[:, 0].tolist() == [25, 40]
+    assert axes.along(valid, found["tokens"])[:, 0].tolist() == [200]
 
 
 def test_lines_are_drawn_in_their_colours_and_numbered():

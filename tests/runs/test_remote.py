@@ -111,6 +111,17 @@ def test_a_manifest_that_was_cut_off_is_passed_over(tmp_path: Path):
 
 
 @pytest.mark.slow
+def test_a_run_that_goes_on_elsewhere_keeps_what_was_kept(tmp_path: Path):
+    names, to = write_names(tmp_path / "names.txt"), tmp_path / "copy"
+    kept = ["--config.checkpoint.save_every=2", "--config.checkpoint.keep_every=4"]
+    genlm(*_command(names, tmp_path / "first", str(to), 6), *kept)
+    genlm(*_command(names, tmp_path / "second", str(to), 10), *kept)
+    for folder in (to, tmp_path / "second"):
+        manifests = (folder / "checkpoints").glob("*.json")
+        assert {p.name for p in manifests} == {f"{s}.0.json" for s in (4, 8, 10)}
+
+
+@pytest.mark.slow
 def test_what_is_kept_for_good_is_copied_in_the_end(tmp_path: Path):
     names, to = write_names(tmp_path / "names.txt"), tmp_path / "copy"
     command = _command(names, tmp_path / "run", str(to), 9)

@@ -13,7 +13,7 @@ from genlm import config
 from genlm.errors import UserError
 from genlm.interop.run import open_run
 from genlm.parallel import hosts
-from genlm.runs import directory, lineage, metrics
+from genlm.runs import contents, directory, lineage, metrics
 from genlm.stages import sweep
 from genlm.train import seeds
 from genlm.train.seeds import NotTogether
@@ -137,6 +137,11 @@ def test_seeds_that_share_no_checkpoint_lose_none(recipe, apart: Path, tmp_path)
             }
         )
     assert before == sorted(p for r in runs for p in (r / "checkpoints").rglob("*"))
+
+
+def test_a_report_of_a_sweep_names_its_runs(apart: Path):
+    with pytest.raises(UserError, match="seed=0.*seed=1.* --compare"):
+        contents.read(apart)
 
 
 def test_what_does_not_fit_is_told_from_the_compiled_step(monkeypatch):

@@ -135,6 +135,8 @@ def run(config: ConfigDict, workdir: Path) -> None:
         tokenizer.save(partial / "tokenizer")
         summary = _write(data, files, survey, tokenizer, partial)
         directory.write_json(partial / "summary.json", summary)
+        if lineage.of_inputs(files, inputs) != inputs:
+            raise UserError("data.paths: a file changed while it was read; run again")
         rerun.save_config(own, workdir)
     lineage.write(workdir, inputs, lineage.of_outputs(workdir, [TOKENS]))
     print(_describe(summary, data.valid_fraction), flush=True)

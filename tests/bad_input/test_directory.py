@@ -235,7 +235,7 @@ def test_several_processes_are_one_too_many(tmp_path, monkeypatch, mistake_here)
 
 
 def test_evaluate_with_the_tokens_of_another(
-    run: Path, prepare_only: Path, names: Path, tmp_path: Path, mistake_here
+    run: Path, prepare_only: Path, names: Path, tmp_path: Path, mistake_here, capsys
 ):
     settings = {"data.paths": names, "data.document": "line", "tokenizer.kind": "bpe"}
     genlm("run", prepare_only, "--workdir", tmp_path / "data", *overrides(settings))
@@ -247,6 +247,24 @@ def test_evaluate_with_the_tokens_of_another(
     assert f"{run / 'tokenizer'} and {tmp_path / 'data/tokens/tokenizer'}" in said
     assert not (tmp_path / "scores").exists()
     assert main([str(a) for a in command + [f"--config.data.prepared={run}/data"]]) == 0
+    assert "was trained on other data" not in capsys.readouterr().out
+
+
+def test_evaluate_on_data_that_the_model_was_not_trained_on(
+    run: Path, prepare_only: Path, names: Path, tmp_path: Path
+):
+    settings = {
+        "data.paths": names,
+        "data.document": "line",
+        "data.valid_fraction": 0.5,
+    }
+    genlm("run", prepare_only, "--workdir", tmp_path / "half", *overrides(settings))
+    recipe = tmp_path / "evaluate.py"
+    recipe.write_text(EVALUATE_ONLY)
+    command = ["run", recipe, "--workdir", tmp_path / "scores"]
+    own = {"source": run, "data.prepared": tmp_path / "half"}
+    said = genlm(*command, *overrides(own)).stdout
+    assert f"{run} was trained on other data than {tmp_path / 'half'}" in said
 
 
 def test_a_model_larger_than_memory(names: Path, tmp_path: Path):

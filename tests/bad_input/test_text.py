@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from genlm.stages import prepare
 from tests.bad_input.recipes import overrides
 from tests.command import contents, genlm, mistake
 from tests.data_files import write_names
@@ -151,3 +152,21 @@ def test_vocabulary(kind, size, prepare_only: Path, names: Path, tmp_path: Path)
     line = mistake("run", prepare_only, "--workdir", workdir, *overrides(settings))
     assert VOCABULARIES[kind, size] in line and "tokenizer." in line
     assert contents(workdir) == {}
+
+
+def test_a_text_that_changes_while_it_is_read(
+    names: Path, prepare_only: Path, tmp_path: Path, monkeypatch, mistake_here
+):
+    text = tmp_path / "text.txt"
+    text.write_bytes(names.read_bytes())
+    write = prepare._write
+
+    def write_while_it_changes(*arguments):
+        text.write_bytes(names.read_bytes() + b"one more\n")
+        return write(*arguments)
+
+    monkeypatch.setattr(prepare, "_write", write_while_it_changes)
+    paths = f"--config.data.paths={text}"
+    said = mistake_here("run", prepare_only, "--workdir", tmp_path / "run", paths)
+    assert "a file changed while it was read; run again" in said
+    assert not (tmp_path / "run").exists()

@@ -25,6 +25,7 @@ from genlm.parallel import mesh as meshes
 from genlm.parallel import sharding, specs
 from genlm.runs import checkpoint, directory, lineage, metrics, remote, sinks
 from genlm.runs.copier import Copier
+from genlm.runs.saving import Checkpoints
 from genlm.stages import hooks, prepare
 from genlm.stages import recipe as recipes
 from genlm.stages import rerun
@@ -235,7 +236,7 @@ def _attempt(run: _Run, plan: Plan, state: TrainState) -> None:
             saving.copy_to,
             lambda step, why: run.note(step, "copy failed", why),
         )
-        checkpoints = checkpoint.Checkpoints(
+        checkpoints = Checkpoints(
             workdir,
             start_step=first,
             keep_last=saving.keep_last,

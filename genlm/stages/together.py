@@ -22,6 +22,7 @@ from genlm.parallel import hosts
 from genlm.parallel import mesh as meshes
 from genlm.runs import checkpoint, directory, lineage
 from genlm.runs.metrics import Log
+from genlm.runs.saving import Checkpoints
 from genlm.stages import hooks, pretrain, rerun
 from genlm.stages.prepare import Prepared
 from genlm.stages.recipe import Recipe, check_division, read
@@ -189,7 +190,7 @@ def _open(
     )
     journal = Log(folder / "events.jsonl", None, guard.disk_seconds)
     journal.write({"step": first, "event": "start", "why": hosts.describe()})
-    checkpoints = checkpoint.Checkpoints(
+    checkpoints = Checkpoints(
         folder,
         start_step=first,
         keep_last=saving.keep_last,

@@ -16,9 +16,9 @@ import time
 from typing import Any, Callable, Iterator
 
 from genlm.errors import Stopped
-from genlm.runs.checkpoint import Checkpoints
 from genlm.runs.metrics import Log
 from genlm.runs.progress import Bar
+from genlm.runs.saving import Checkpoints
 from genlm.train.guard import GuardConfig, Rewind, Watchdog
 from genlm.train.profile import Profile
 from genlm.train.readings import Readings

@@ -14,9 +14,9 @@ import numpy as np
 
 from genlm.errors import Stopped, UserError
 from genlm.parallel import hosts
-from genlm.runs.checkpoint import Checkpoints
 from genlm.runs.metrics import Log
 from genlm.runs.progress import Bar
+from genlm.runs.saving import Checkpoints
 from genlm.train import loop
 from genlm.train.guard import Watchdog
 from genlm.train.readings import Readings

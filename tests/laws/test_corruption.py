@@ -12,6 +12,7 @@ import pytest
 
 from genlm.interop.run import open_run
 from genlm.runs import checkpoint, lineage
+from genlm.runs.saving import Checkpoints
 from genlm.train import loop
 from genlm.train.state import TrainState
 from tests.command import contents, genlm
@@ -133,7 +134,7 @@ def test_what_was_read_is_verified_too(run: Path):
 def test_an_unproven_checkpoint_does_not_exist(tmp_path):
     params = {"w": jax.numpy.arange(8.0)}
     state = TrainState(jax.numpy.asarray(4), params, (), jax.random.PRNGKey(0))
-    with checkpoint.Checkpoints(
+    with Checkpoints(
         tmp_path, start_step=0, keep_last=2, keep_best=False
     ) as checkpoints:
         checkpoints.save(4, loop.split(state))
@@ -145,7 +146,7 @@ def test_an_unproven_checkpoint_does_not_exist(tmp_path):
 
 def test_the_last_few_and_the_best_are_kept(tmp_path):
     params = {"w": np.arange(8.0)}
-    with checkpoint.Checkpoints(
+    with Checkpoints(
         tmp_path, start_step=0, keep_last=2, keep_best=True
     ) as checkpoints:
         for step, loss in enumerate((3.0, 1.0, 2.0, 2.5, 2.6), 1):
@@ -157,7 +158,7 @@ def test_the_last_few_and_the_best_are_kept(tmp_path):
 
 def test_one_every_so_many_steps_stays(tmp_path):
     params = {"w": np.arange(8.0)}
-    with checkpoint.Checkpoints(
+    with Checkpoints(
         tmp_path, start_step=0, keep_last=1, keep_best=False, keep_every=3
     ) as checkpoints:
         for step in range(1, 9):

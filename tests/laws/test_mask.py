@@ -16,8 +16,8 @@ import pytest
 from genlm.errors import UserError
 from genlm.model import transformer
 from genlm.runs import metrics
-from genlm.runs.checkpoint import Checkpoints
 from genlm.runs.metrics import Log
+from genlm.runs.saving import Checkpoints
 from genlm.train import loop, losses, optimizer, spikes, state, step
 from tests.laws.families import BASE, FAMILIES, alone, weights
 

@@ -15,6 +15,7 @@ from genlm.model.transformer import TransformerConfig
 from genlm.parallel import mesh as meshes
 from genlm.parallel import sharding
 from genlm.runs import checkpoint
+from genlm.runs.saving import Checkpoints
 from genlm.train import loop, losses, optimizer, state, step
 
 STEPS = 20
@@ -178,7 +179,7 @@ def test_a_checkpoint_opens_on_any_mesh(name: str, tmp_path):
     )
     mesh, made, specs = _setup(8, {"fsdp": 4, "tensor": 2}, MODEL, optimizing)
     born = state.born_sharded(specs, made, mesh, seed=0, ema=True)
-    with checkpoint.Checkpoints(
+    with Checkpoints(
         tmp_path, start_step=0, keep_last=1, keep_best=False
     ) as checkpoints:
         checkpoints.save(3, loop.split(born))

@@ -8,6 +8,7 @@ import pytest
 
 from genlm.errors import UserError
 from genlm.runs import checkpoint
+from genlm.runs.saving import Checkpoints
 
 
 def _abstract(**items) -> dict:
@@ -24,7 +25,7 @@ def _abstract(**items) -> dict:
 )
 def test_a_state_of_another_form_is_one_line(state: dict, tmp_path: Path):
     params, own = {"w": jnp.ones(3)}, {"mu": jnp.ones(3)}
-    with checkpoint.Checkpoints(
+    with Checkpoints(
         tmp_path, start_step=0, keep_last=1, keep_best=False
     ) as checkpoints:
         checkpoints.save(1, {"params": params, "state": own})

@@ -12,6 +12,7 @@ import pytest
 from genlm.errors import Stopped
 from genlm.runs import checkpoint, metrics
 from genlm.runs.metrics import Log
+from genlm.runs.saving import Checkpoints
 from genlm.train import loop
 from genlm.train.guard import GuardConfig
 from genlm.train.state import TrainState
@@ -30,9 +31,7 @@ def train(
     state = TrainState(
         jnp.zeros((), jnp.int32), {"w": jnp.ones(8)}, (), jax.random.PRNGKey(0)
     )
-    with checkpoint.Checkpoints(
-        folder, start_step=0, keep_last=1, keep_best=False
-    ) as checkpoints:
+    with Checkpoints(folder, start_step=0, keep_last=1, keep_best=False) as checkpoints:
         loop.train(
             state,
             train_step,

@@ -75,9 +75,9 @@ def push_missing(workdir: Path, to: str) -> None:
 
 
 def pull(workdir: Path, to: str) -> None:
-    """Fetch the checkpoints that are whole there and not in `workdir`, newest first.
+    """Fetch the checkpoints that are whole there into a `workdir` that has none.
 
-    What makes each count, its first manifest, comes last.
+    What makes them count, their manifests, comes last; damaged copies are dropped.
 
     Raises:
       UserError: it could not be read or written, or the copy is ahead of `workdir`.
@@ -90,35 +90,38 @@ def pull(workdir: Path, to: str) -> None:
                 f" {checkpoint.root(workdir)} to go on from the copy, or take another"
                 " checkpoint.copy_to"
             )
-        for step in (s for s in reversed(there) if s not in here):
-            is_read = _fetch_step(to, step, workdir)
-            if not is_read or checkpoint.faults(workdir, step):
+        if here or not there:
+            return
+        for path in (p for name in _SMALL for p in _root(to).glob(name)):
+            if not path.name.endswith(_PARTIAL):
+                _fetch(to, str(path.relative_to(_root(to))), workdir)
+        manifests = {step: _fetch_files(to, step, workdir) for step in reversed(there)}
+        for step, paths in manifests.items():
+            for path in paths:
+                _fetch(to, f"checkpoints/{path.name}", workdir)
+            if not paths or checkpoint.faults(workdir, step):
                 checkpoint.forget(workdir, step)
+                _drop(to, step)
     except UserError:
         raise
     except Exception as error:  # each file system has its own
         raise UserError(f"cannot read {to}: {_why(error)}") from error
 
 
-def _fetch_step(to: str, step: int, workdir: Path) -> bool:
-    """Whether the manifests of `step` could be read, and all is here that they name."""
-    if not checkpoint.steps(workdir):
-        for path in (p for name in _SMALL for p in _root(to).glob(name)):
-            if not path.name.endswith(_PARTIAL):
-                _fetch(to, str(path.relative_to(_root(to))), workdir)
+def _fetch_files(to: str, step: int, workdir: Path) -> list[Any]:
+    """The manifests of `step`, once all is here that they name; none if one of them
+    cannot be read."""
     manifests = _manifests(_root(to).glob(f"checkpoints/{step}.*.json"))
     for path in manifests:
         try:
             names = list(json.loads(path.read_text())["content"]["files"])
         except (ValueError, LookupError, TypeError):  # cut off in the writing
-            return False
+            return []
         if any(".." in Path(name).parts or Path(name).is_absolute() for name in names):
-            return False
+            return []
         for name in names:
             _fetch(to, f"checkpoints/{step}/{name}", workdir)
-    for path in manifests:
-        _fetch(to, f"checkpoints/{path.name}", workdir)
-    return True
+    return manifests
 
 
 def _manifests(paths: Iterable[Any]) -> list[Any]:
@@ -172,7 +175,7 @@ def _drop_others(workdir: Path, step: int, to: str) -> None:
 def _drop(to: str, step: int) -> None:
     for path in list(_root(to).glob(f"checkpoints/{step}.*.json")):
         path.unlink()  # first: now it is no copy
-    (_root(to) / "checkpoints" / str(step)).rmtree()
+    (_root(to) / "checkpoints" / str(step)).rmtree(missing_ok=True)
 
 
 def _why(error: Exception) -> str:

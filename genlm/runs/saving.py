@@ -78,8 +78,6 @@ class Checkpoints:
             if kind is None:
                 self._patience = 0.0  # what fails now is not tried again
                 self.wait()
-                if jax.process_index() == 0:
-                    self._collect()  # what was held before
             elif self._writing is not None:
                 self._writing.exception()
         finally:
@@ -199,12 +197,13 @@ class Checkpoints:
         except Exception as error:  # Orbax wraps what the disk says in several types
             return step, error
         self._on_commit(step)
-        if process == 0:
-            self._collect()
+        self.collect()
         return None
 
-    def _collect(self) -> None:
+    def collect(self) -> None:
         """Delete all but the last few, the best, and every so many steps one."""
+        if jax.process_index() != 0:
+            return
         have = checkpoint.steps(self.workdir)
         kept = set(have[-self._keep_last :])
         if self._keep_every:

@@ -56,13 +56,13 @@ def run(config: ConfigDict, workdir: Path) -> None:
     directory.create(workdir)
     params, model, tokenizer, step = open_run(source, str(config.checkpoint))
     _check_tokenizers(source / "tokenizer", prepared.folder / "tokenizer")
+    _note_other_data(source, prepared)
     mesh = meshes.make(meshes.MeshConfig())
     evaluation.check_division(mesh.shape["data"] * mesh.shape["fsdp"])
     with jax.set_mesh(mesh):
         validate = make_validation(prepared, model, evaluation.batch_size, mesh)
         bits = {f"this model, step {step}": validate(params)["valid_bits_per_byte"]}
     bits |= _baselines(prepared, config.order)
-    _note_other_data(source, prepared)
     write = make_writer(model, tokenizer, evaluation, config.seed)
     results = {"bits_per_byte": bits, **write(params)}
     rerun.save_config(config, workdir)
@@ -85,7 +85,8 @@ def _check_tokenizers(*folders: Path) -> None:
 
 def _note_other_data(source: Path, prepared: Prepared) -> None:
     """Say so where the model was trained on other data than what is measured."""
-    own = {each["sha256"] for each in lineage.read(source)["inputs"].values()}
+    inputs = lineage.read(source).get("inputs", {})
+    own = {each["sha256"] for each in inputs.values()}
     if not own >= {each["sha256"] for each in prepared.inputs.values()}:
         print(
             f"note: {source} was trained on other data than {prepared.folder.parent},"

@@ -57,8 +57,8 @@ class TrainEvalConfig(EvalConfig):
     """The same on the way of a training; intervals in steps, 0 for never."""
 
     eval_every: int
-    max_rows: int  # of the held-out split that are validated on; 0: all
     sample_every: int
+    max_rows: int = 0  # of the held-out split that are validated on; 0: all
 
     def __post_init__(self) -> None:
         super().__post_init__()

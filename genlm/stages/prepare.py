@@ -113,7 +113,8 @@ def run(config: ConfigDict, workdir: Path) -> None:
         files = _files(data)
     except UserError as error:
         before = lineage.read(workdir).get("inputs", {})
-        if not rerun.is_finished(own, workdir, before):
+        is_gone = not any(Path(name).exists() for name in before)
+        if not (is_gone and rerun.is_finished(own, workdir, before)):
             raise
         print(f"{error}; going on with what was prepared from it", flush=True)
         return
@@ -135,8 +136,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
         tokenizer.save(partial / "tokenizer")
         summary = _write(data, files, survey, tokenizer, partial)
         directory.write_json(partial / "summary.json", summary)
-        if lineage.of_inputs(files, inputs) != inputs:
-            raise UserError("data.paths: a file changed while it was read; run again")
+        _check_unchanged(files, inputs)
         rerun.save_config(own, workdir)
     lineage.write(workdir, inputs, lineage.of_outputs(workdir, [TOKENS]))
     print(_describe(summary, data.valid_fraction), flush=True)
@@ -148,6 +148,16 @@ def _files(data: DataConfig) -> list[Path]:
         return embedded.files()
     with Bars("bytes") as bars:
         return sources.resolve(data.paths, bars.report)
+
+
+def _check_unchanged(files: list[Path], inputs: dict[str, Any]) -> None:
+    """Make sure that the files are still those whose hashes were taken."""
+    try:
+        now = lineage.of_inputs(files, inputs)
+    except OSError:
+        now = {}
+    if [e["sha256"] for e in now.values()] != [e["sha256"] for e in inputs.values()]:
+        raise UserError("data.paths: a file changed while it was read; run again")
 
 
 def _size(inputs: dict[str, Any]) -> int:

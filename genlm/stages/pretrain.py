@@ -53,6 +53,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     prepared = Prepared(Path(config.data.prepared or workdir / "data"))
     directory.create(workdir)
     if copy_to:
+        rerun.is_finished(config, workdir, prepared.inputs)  # or it is another's
         rerun.check_copy(config, copy_to, remote.config(copy_to))
         remote.pull(workdir, copy_to)
     finished = rerun.is_finished(config, workdir, prepared.inputs)
@@ -102,23 +103,28 @@ def _newest(workdir: Path) -> int | None:
 
 def _train(run: "_Run", state: TrainState) -> None:
     """Train to the end; after a spike, again from the newest checkpoint."""
-    workdir, recipe = run.workdir, run.recipe
     run.note(int(state.step), "start", hosts.describe())
     while True:
-        rewinds = [r for r in metrics.read(workdir / "events.jsonl") if _LEFT in r]
-        plan = recipe.plan(tuple((r[_LEFT][0], r[_LEFT][1]) for r in rewinds))
+        rewinds = [r for r in metrics.read(run.workdir / "events.jsonl") if _LEFT in r]
+        plan = run.recipe.plan(tuple((r[_LEFT][0], r[_LEFT][1]) for r in rewinds))
         try:
             return _attempt(run, plan, state)
         except Rewind as rewind:
-            start = _newest(workdir)
-            spiked = rewind.step - 1  # steps count from 1, batches from 0
-            first = max(spiked - 1, start or 0)
-            last = first + recipe.guard.rewind_skips - 1
-            batches_ = [plan.number(first), plan.number(last)]
-            row = {"step": rewind.step, "event": "rewind", _LEFT: batches_}
-            run.journal.write({**row, "why": f"back to step {start or 0}"})
-            run.journal.sync()  # the rows to come depend on it
-            state = _state(workdir, run.parts, run.mesh, recipe.seed, start)
+            start = _newest(run.workdir)
+            _leave_out(run, plan, rewind, start or 0)
+        # not before here, since the exception's traceback holds the old state
+        state = _state(run.workdir, run.parts, run.mesh, run.recipe.seed, start)
+
+
+def _leave_out(run: "_Run", plan: Plan, rewind: Rewind, start: int) -> None:
+    """Write into the journal which batches are left out from now on."""
+    spiked = rewind.step - 1  # steps count from 1, batches from 0
+    first = max(spiked - 1, start)
+    last = first + run.recipe.guard.rewind_skips - 1
+    left_out = [plan.number(first), plan.number(last)]
+    row = {"step": rewind.step, "event": "rewind", _LEFT: left_out}
+    run.journal.write({**row, "why": f"back to step {start}"})
+    run.journal.sync()  # the rows to come depend on it
 
 
 _LEFT = "left_out"  # (first, last) batch that a rewind leaves out
@@ -253,8 +259,9 @@ def _attempt(run: _Run, plan: Plan, state: TrainState) -> None:
             guard.stall_seconds,
             lambda step: run.note(step, "stall", "no batch came; reading it again"),
         )
-        stack.enter_context(checkpoints)
+        stack.callback(checkpoints.collect)  # what the copier held
         stack.enter_context(copier)
+        stack.enter_context(checkpoints)
         stack.enter_context(read_ahead)
         loop.train(
             state,

@@ -159,10 +159,9 @@ def save_life(config: ConfigDict, workdir: Path) -> None:
         with whole.ignore_type(), whole.unlocked():
             for name in others:
                 whole[name] = before[name]
-            if set(config.stages) <= set(before.stages):
-                whole.stages = before.stages
-            else:
-                whole.stages = (*others, *config.stages)
+            if others:  # in their order, and what is new after them
+                new = [name for name in config.stages if name not in before.stages]
+                whole.stages = (*before.stages, *new)
     save_config(whole, workdir)
 
 

@@ -114,7 +114,7 @@ def train(
             with watchdog.paused():
                 _prove(state, step, step_together, batches, runs)
     if signals.received is not None:
-        raise Stopped(signals.received, step)
+        raise Stopped(signals.received, step, len(_going(runs)) == len(runs))
 
 
 def _is_owed(runs: list[Run]) -> bool:

@@ -90,8 +90,22 @@ def test_a_damaged_copy_is_not_taken(tmp_path: Path):
     shutil.copytree(to / "checkpoints" / "4", to / "checkpoints" / "9")
     shutil.copy(to / "checkpoints" / "4.0.json", to / "checkpoints" / "9.0.json")
     next(p for p in (to / "checkpoints" / "9").rglob("*") if p.is_file()).unlink()
-    said = genlm(*_command(names, tmp_path / "second", str(to), 5)).stdout
-    assert "from step 4" in said
+    for _ in range(2):  # and again: nothing is in the way
+        said = genlm(*_command(names, tmp_path / "second", str(to), 5)).stdout
+    assert "finished at step 5" in said
+    assert [p.name for p in (to / "checkpoints").glob("*.json")] == ["5.0.json"]
+
+
+@pytest.mark.slow
+def test_the_workdir_of_another_run_gets_no_copies(tmp_path: Path):
+    names, to = write_names(tmp_path / "names.txt"), tmp_path / "copy"
+    seed = "--config.seed=1"
+    genlm(*_command(names, tmp_path / "mine", str(to)), seed)
+    genlm(*_command(names, tmp_path / "other", "", 8))
+    before = contents(tmp_path / "other")
+    line = mistake(*_command(names, tmp_path / "other", str(to), 8), seed)
+    assert "holds a run with seed=0, now 1" in line
+    assert contents(tmp_path / "other") == before
 
 
 @pytest.mark.slow

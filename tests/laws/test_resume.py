@@ -191,7 +191,7 @@ def test_forty_kills(tmp_path):
 def test_seeds_together_killed(tmp_path):
     settings = {
         "data.paths": write_names(tmp_path / "names.txt"),
-        "train.num_steps": 200,
+        "train.num_steps": 400,
         "train.log_every": 1,
         "eval.eval_every": 50,
         "eval.sample_every": 0,
@@ -202,18 +202,20 @@ def test_seeds_together_killed(tmp_path):
     straight, killed = tmp_path / "straight", tmp_path / "killed"
     genlm("sweep", RECIPE, *seeds, straight)
     rng = random.Random(0)
-    for after in (20, 70, 120):
+    for after in (40, 140, 240):
         process = _start(["sweep", RECIPE, *seeds, str(killed)])
-        while process.poll() is None and _last_step(killed / "recipe,seed=1") <= after:
+        while (
+            process.poll() is None and _last_step(killed / "as_given,seed=1") <= after
+        ):
             time.sleep(0.002)
         time.sleep(rng.uniform(0, 0.1))
         assert process.poll() is None, "it ended before it was killed"
         process.kill()
         process.wait()
     assert (
-        "2 seeds together, from step 1" in genlm("sweep", RECIPE, *seeds, killed).stdout
+        "2 seeds together, from step 2" in genlm("sweep", RECIPE, *seeds, killed).stdout
     )
-    for run in ("recipe,seed=0", "recipe,seed=1"):
+    for run in ("as_given,seed=0", "as_given,seed=1"):
         for a, b in zip(arrays(straight / run), arrays(killed / run), strict=True):
             np.testing.assert_array_equal(a, b)
         a, b = (

@@ -5,6 +5,8 @@ from pathlib import Path
 import subprocess
 import sys
 
+import pytest
+
 from genlm.runs import checkpoint, metrics
 from tests.command import ROOT, environment
 
@@ -52,6 +54,7 @@ def test_a_step_that_hangs_ends_the_process(tmp_path: Path):
     assert checkpoint.newest(tmp_path) == 4
 
 
+@pytest.mark.slow
 def test_a_hook_may_take_its_time(tmp_path: Path):
     ended = _run(tmp_path, "hook")  # longer than a step may
     assert ended.returncode == 0, ended.stderr

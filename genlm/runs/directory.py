@@ -51,7 +51,7 @@ def patiently(act: Callable[[], object], seconds: float) -> None:
 
 
 class Growing:
-    """A file that rows are added to, by one thread at a time.
+    """A file that threads add rows to.
 
     Where the disk takes no more, or a part only, it goes on from there for `patience`
     seconds.

@@ -233,17 +233,22 @@ def test_restarts_begin_again_at_the_peak():
     np.testing.assert_allclose(rates, RISE[:4] + cycle * 2 + [0.2], rtol=1e-5)
 
 
+def _weighted_sum(params, frozen, batch, key):
+    """A loss whose gradient is the batch's weights."""
+    total = jnp.sum(params["w"] * batch["weights"])
+    return total, {"loss": total, "weight": jnp.ones(())}
+
+
 def test_an_average_of_the_parameters_by_hand():
     tree = {"w": ParamSpec((2,), ("embed",), init="ones")}
     made = optimizer.make_optimizer(CONFIG, 24, tree)
 
-    def loss(params, frozen, batch, key):
-        total = jnp.sum(params["w"] * batch["weights"])
-        return total, {"loss": total, "weight": jnp.ones(())}
-
     train_step = jax.jit(
         step.make_train_step(
-            loss, made, optimizer.make_schedule(CONFIG, 24), ema_decay=0.15
+            _weighted_sum,
+            made,
+            optimizer.make_schedule(CONFIG, 24),
+            ema_decay=0.15,
         )
     )
     now = state.make(tree, made, jnp.zeros((), jnp.int32), ema=True)
@@ -260,13 +265,12 @@ def test_a_step_that_is_left_out_does_not_hold_the_schedule_up():
     config = dataclasses.replace(CONFIG, weight_decay=0.0)
     made = optimizer.make_optimizer(config, 24, tree)
 
-    def loss(params, frozen, batch, key):
-        total = jnp.sum(params["w"] * batch["weights"])
-        return total, {"loss": total, "weight": jnp.ones(())}
-
     train_step = jax.jit(
         step.make_train_step(
-            loss, made, optimizer.make_schedule(config, 24), skip_nonfinite=True
+            _weighted_sum,
+            made,
+            optimizer.make_schedule(config, 24),
+            skip_nonfinite=True,
         )
     )
     now = state.make(tree, made, jnp.zeros((), jnp.int32))

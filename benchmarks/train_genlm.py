@@ -11,6 +11,7 @@ import numpy as np
 from benchmarks import pairs
 from benchmarks.shapes import SHAPES, Shape
 from genlm.model import transformer
+from genlm.model.config import TransformerConfig
 from genlm.parallel import hosts
 from genlm.parallel import mesh as meshes
 from genlm.parallel import sharding
@@ -33,7 +34,7 @@ def main(shape: Shape, dtype: str) -> None:
 
 def make_step(shape: Shape, dtype: str, num_microbatches: int) -> pairs.Step:
     """A step of the pretrain stage, on one random batch."""
-    config = transformer.TransformerConfig(
+    config = TransformerConfig(
         vocab_size=shape.vocab,
         max_length=shape.length,
         num_layers=shape.layers,

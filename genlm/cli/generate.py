@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     prompts = _prompts(arguments)
-    _check(arguments)
+    check(arguments)
 
     from genlm.inference import decode
     from genlm.inference.sampling import SamplingConfig
@@ -66,7 +66,7 @@ def main(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _check(arguments: argparse.Namespace) -> None:
+def check(arguments: argparse.Namespace) -> None:
     """Say what can be said before a model is opened."""
     if arguments.max_tokens < 1:
         raise UserError(f"--max-tokens {arguments.max_tokens} is not positive")

@@ -64,7 +64,7 @@ def _flops_per_token(shape: dict[str, Any]) -> int:
 
     config = run.config_of(shape)
     return costs.flops_per_token(
-        costs.in_products(transformer.param_specs(config)),
+        costs.in_products(transformer.param_specs(config), config.active_share),
         config.num_layers,
         config.num_heads,
         config.head_dim,

@@ -6,7 +6,7 @@ has met a STOP or the room is used up.
 """
 
 import functools
-from typing import Any, NamedTuple, Sequence
+from typing import Any, Iterator, NamedTuple, Sequence
 
 from flax import struct
 import jax
@@ -17,7 +17,7 @@ from genlm.errors import UserError
 from genlm.inference.sampling import SamplingConfig, sample
 from genlm.model import transformer
 from genlm.model.cache import Cache
-from genlm.model.transformer import TransformerConfig
+from genlm.model.config import TransformerConfig
 from genlm.parallel import hosts
 
 
@@ -35,6 +35,7 @@ class DecodeState:
     """What the loop carries. M is the most tokens an answer may have."""
 
     turn: jax.Array  # scalar int32: tokens drawn so far
+    next_B: jax.Array  # the position of the next
     tokens_BM: jax.Array
     logprobs_BM: jax.Array
     lengths_B: jax.Array  # tokens of each answer, STOP counted
@@ -58,18 +59,18 @@ def generate(
     the list, not on the other prompts.
 
     Raises:
-      UserError: a prompt is empty, or max_tokens is not positive.
+      UserError: a prompt is empty, max_tokens is not positive, or the model has not
+        learnt so many positions.
     """
-    if max_tokens < 1:
-        raise UserError(f"max_tokens {max_tokens} is not positive")
-    if any(len(p) == 0 for p in prompts):
-        raise UserError("a prompt is empty")
-    batch = pad_left(prompts, pad)
-    keys = jax.vmap(functools.partial(jax.random.fold_in, jax.random.PRNGKey(seed)))(
-        jnp.arange(len(prompts))
-    )
+    _check(config, prompts, max_tokens)
     state = _decode(
-        params, batch, keys, jnp.asarray(stop_ids), config, sampling, max_tokens
+        params,
+        pad_left(prompts, pad),
+        _keys(seed, len(prompts)),
+        jnp.asarray(stop_ids),
+        config,
+        sampling,
+        max_tokens,
     )
     tokens, logprobs, lengths = jax.device_get(
         (state.tokens_BM, state.logprobs_BM, state.lengths_B)
@@ -87,6 +88,54 @@ def generate(
             )
         )
     return answers
+
+
+def stream(
+    params: Any,
+    config: TransformerConfig,
+    prompt: Sequence[int],
+    *,
+    max_tokens: int,
+    stop_ids: Sequence[int],
+    pad: int,
+    sampling: SamplingConfig = SamplingConfig(),
+    seed: int = 0,
+) -> Iterator[int]:
+    """The ids that `generate` would answer one prompt with, each as it is drawn.
+
+    Raises:
+      UserError: as `generate`.
+    """
+    _check(config, [prompt], max_tokens)
+    keys, stops = _keys(seed, 1), jnp.asarray(stop_ids)
+    state = _begin(params, pad_left([prompt], pad), config, max_tokens)
+    for turn in range(max_tokens):
+        state = _go_on(params, state, keys, stops, turn + 1, config, sampling)
+        token = int(state.tokens_BM[0, turn])
+        if state.done_B[0]:
+            return
+        yield token
+
+
+def _check(
+    config: TransformerConfig, prompts: Sequence[Sequence[int]], max_tokens: int
+) -> None:
+    if max_tokens < 1:
+        raise UserError(f"max_tokens {max_tokens} is not positive")
+    if any(len(p) == 0 for p in prompts):
+        raise UserError("a prompt is empty")
+    longest = max(map(len, prompts)) + max_tokens
+    if config.positions == "learned" and longest > config.max_length:
+        raise UserError(
+            f"prompt and answer may have {longest} tokens together, and this model"
+            f" knows {config.max_length} positions; ask for fewer tokens"
+        )
+
+
+def _keys(seed: int, rows: int) -> jax.Array:
+    """A key for each row, of the seed and its place alone."""
+    key = functools.partial(jax.random.fold_in, jax.random.PRNGKey(seed))
+    return jax.vmap(key)(jnp.arange(rows))
 
 
 def require_memory(
@@ -128,16 +177,24 @@ def prefill(
     cache = transformer.empty_cache(config, batch["tokens"].shape[0], slots)
     hidden_BTD, _, filled = transformer.apply(params, batch, config, cache=cache)
     assert filled is not None
-    logits_BV = transformer.unembed(params, hidden_BTD[:, -1], config.dtype)
+    logits_BV = transformer.unembed(params, hidden_BTD[:, -1], config)
     return logits_BV, filled
 
 
 @functools.partial(jax.jit, static_argnames=("config", "sampling", "max_tokens"))
 def _decode(params, batch, keys_B, stop_ids, config, sampling, max_tokens):
+    state = _begin(params, batch, config, max_tokens)
+    return _go_on(params, state, keys_B, stop_ids, max_tokens, config, sampling)
+
+
+@functools.partial(jax.jit, static_argnames=("config", "max_tokens"))
+def _begin(params, batch, config, max_tokens):
+    """The state after the prompts, with room for so many tokens."""
     B, T = batch["tokens"].shape
     logits_BV, cache = prefill(params, batch, config, T + max_tokens)
-    state = DecodeState(
+    return DecodeState(
         turn=jnp.zeros((), jnp.int32),
+        next_B=batch["positions"][:, -1] + 1,
         tokens_BM=jnp.zeros((B, max_tokens), jnp.int32),
         logprobs_BM=jnp.zeros((B, max_tokens), jnp.float32),
         lengths_B=jnp.zeros(B, jnp.int32),
@@ -145,10 +202,17 @@ def _decode(params, batch, keys_B, stop_ids, config, sampling, max_tokens):
         logits_BV=logits_BV,
         cache=cache,
     )
-    next_B = batch["positions"][:, -1] + 1
+
+
+@functools.partial(
+    jax.jit, static_argnames=("config", "sampling"), donate_argnames="state"
+)
+def _go_on(params, state, keys_B, stop_ids, until, config, sampling):
+    """The state after `until` tokens, or as soon as every row has met a STOP."""
+    B = state.done_B.shape[0]
 
     def going(state):
-        return (state.turn < max_tokens) & ~jnp.all(state.done_B)
+        return (state.turn < until) & ~jnp.all(state.done_B)
 
     def turn(state):
         keys = jax.vmap(jax.random.fold_in, (0, None))(keys_B, state.turn)
@@ -158,7 +222,7 @@ def _decode(params, batch, keys_B, stop_ids, config, sampling, max_tokens):
         column = {
             "tokens": ids_B[:, None],
             "segments": jnp.ones((B, 1), jnp.int32),
-            "positions": (next_B + state.turn)[:, None],
+            "positions": state.next_B[:, None],
         }
         hidden_BTD, _, cache = transformer.apply(
             params, column, config, cache=state.cache
@@ -166,11 +230,12 @@ def _decode(params, batch, keys_B, stop_ids, config, sampling, max_tokens):
         assert cache is not None
         return DecodeState(
             turn=state.turn + 1,
+            next_B=state.next_B + 1,
             tokens_BM=state.tokens_BM.at[:, state.turn].set(ids_B),
             logprobs_BM=state.logprobs_BM.at[:, state.turn].set(logprobs_B),
             lengths_B=lengths_B,
             done_B=done_B,
-            logits_BV=transformer.unembed(params, hidden_BTD[:, 0], config.dtype),
+            logits_BV=transformer.unembed(params, hidden_BTD[:, 0], config),
             cache=cache,
         )
 

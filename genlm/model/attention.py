@@ -1,4 +1,4 @@
-"""ATTENTION: softmax(q kᵀ / √H) v within a document, looking back only.
+"""ATTENTION: softmax(q kᵀ · scale) v within a document, looking back only.
 
 https://arxiv.org/abs/1706.03762; grouped queries share keys (arXiv:2305.13245).
 Softmax is in float32. No query looks further back than the model's max_length, so a
@@ -10,6 +10,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from genlm.model import layers
 from genlm.model.layers import transposed_product
 
 
@@ -39,16 +40,48 @@ def attend(
     mask_BTS: jax.Array,
     *,
     causal_square: bool,
+    scale: float,
+    cap: float = 0.0,
 ) -> jax.Array:
     """out_BTNH; a query that may look nowhere (PAD) gets the mean of some values.
 
     Args:
       causal_square: query t is key t, so that keys after a block of queries can be left
         out.
+      scale: of a score.
+      cap: scores stay within ± this, bent as `layers.soft_cap` does; 0 for no cap.
     """
+    if cap:
+        return capped(q_BTNH, k_BSKH, v_BSKH, mask_BTS, scale, cap)
     if jax.default_backend() == "cpu":
-        return in_blocks(q_BTNH, k_BSKH, v_BSKH, mask_BTS, causal_square)
-    return jax.nn.dot_product_attention(q_BTNH, k_BSKH, v_BSKH, mask=mask_BTS[:, None])
+        return in_blocks(q_BTNH, k_BSKH, v_BSKH, mask_BTS, causal_square, scale)
+    return jax.nn.dot_product_attention(
+        q_BTNH, k_BSKH, v_BSKH, mask=mask_BTS[:, None], scale=scale
+    )
+
+
+def capped(
+    q_BTNH: jax.Array,
+    k_BSKH: jax.Array,
+    v_BSKH: jax.Array,
+    mask_BTS: jax.Array,
+    scale: float,
+    cap: float,
+) -> jax.Array:
+    """`attend` with capped scores, which no kernel of jax.nn has."""
+    scores_BKGTS = layers.soft_cap(scores(q_BTNH, k_BSKH) * scale, cap)
+    lowest = jnp.finfo(jnp.float32).min
+    scores_BKGTS = jnp.where(mask_BTS[:, None, None], scores_BKGTS, lowest)
+    shares_BKGTS = jax.nn.softmax(scores_BKGTS, axis=-1).astype(v_BSKH.dtype)
+    out_BTKGH = _product("BKGTS,BSKH->BTKGH", shares_BKGTS, v_BSKH)
+    return out_BTKGH.reshape(q_BTNH.shape).astype(q_BTNH.dtype)
+
+
+def scores(q_BTNH: jax.Array, k_BSKH: jax.Array) -> jax.Array:
+    """q kᵀ [B, K, G, T, S] in float32."""
+    B, T, _, H = q_BTNH.shape
+    q_BTKGH = q_BTNH.reshape(B, T, k_BSKH.shape[2], -1, H)
+    return _product("BTKGH,BSKH->BKGTS", q_BTKGH, k_BSKH)
 
 
 def in_blocks(
@@ -57,6 +90,7 @@ def in_blocks(
     v_BSKH: jax.Array,
     mask_BTS: jax.Array,
     causal_square: bool,
+    scale: float,
 ) -> jax.Array:
     """`attend` as a CPU is quick at it: plain batched products, a gradient by hand,
     and with 4 causal blocks 3/8 of the scores never computed."""
@@ -64,7 +98,7 @@ def in_blocks(
     K = k_BSKH.shape[2]
     # batch and kv heads become one dim, so that every product is a plain batched one
     q_bGTH = q_BTNH.reshape(B, T, K, N // K, H).transpose(0, 2, 3, 1, 4)
-    q_bGTH = q_bGTH.reshape(B * K, N // K, T, H) * jnp.asarray(H**-0.5, q_BTNH.dtype)
+    q_bGTH = q_bGTH.reshape(B * K, N // K, T, H) * jnp.asarray(scale, q_BTNH.dtype)
     k_bSH = k_BSKH.swapaxes(1, 2).reshape(B * K, -1, H)
     v_bSH = v_BSKH.swapaxes(1, 2).reshape(B * K, -1, H)
     bias_BTS = jnp.where(mask_BTS, 0.0, jnp.finfo(jnp.float32).min)

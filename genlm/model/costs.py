@@ -23,15 +23,21 @@ def flops_per_token(
     return 6 * parameters + attention
 
 
-def in_products(specs: Mapping[str, Any]) -> int:
+def in_products(specs: Mapping[str, Any], active_share: float = 1.0) -> int:
     """Parameters that a token is multiplied with, of a model's `param_specs`: no norm,
-    no bias, and of two embeddings the output's."""
+    no bias, no learned position, and of two embeddings the output's.
+
+    Args:
+      active_share: of the experts, those that a token goes through.
+    """
     total = 0
     for name, spec in specs.items():
         if isinstance(spec, Mapping):
-            total += in_products(spec)
-        elif name.endswith(("norm", "bias")):
+            total += in_products(spec, active_share)
+        elif name.endswith(("norm", "bias", "positions")):
             continue
         elif name != "embedding" or "unembedding" not in specs:
-            total += math.prod(spec.shape)
+            is_expert = "experts" in spec.axes and name != "router"
+            share = active_share if is_expert else 1
+            total += round(math.prod(spec.shape) * share)
     return total

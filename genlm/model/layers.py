@@ -99,6 +99,24 @@ def rms_norm(x: jax.Array, scale_D: jax.Array, eps: float) -> jax.Array:
     return (x32 * rms * scale_D).astype(x.dtype)
 
 
+def layer_norm(
+    x: jax.Array, scale_D: jax.Array, bias_D: jax.Array, eps: float
+) -> jax.Array:
+    """(x - mean) / deviation * scale + bias over the last dim, computed in float32.
+
+    https://arxiv.org/abs/1607.06450
+    """
+    x32 = x.astype(jnp.float32)
+    x32 = x32 - jnp.mean(x32, axis=-1, keepdims=True)
+    rms = jax.lax.rsqrt(jnp.mean(jnp.square(x32), axis=-1, keepdims=True) + eps)
+    return (x32 * rms * scale_D + bias_D).astype(x.dtype)
+
+
+def soft_cap(x: jax.Array, cap: float) -> jax.Array:
+    """x bent to stay within ± cap (arXiv:2408.00118, section 2); x if cap is 0."""
+    return cap * jnp.tanh(x / cap) if cap else x
+
+
 def activate(x: jax.Array, gate: jax.Array | None, activation: str) -> jax.Array:
     """The non-linearity of an mlp; gated ones (arXiv:2002.05202) use `gate` as well.
 

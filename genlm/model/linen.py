@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from genlm.model import transformer
-from genlm.model.transformer import TransformerConfig
+from genlm.model.config import TransformerConfig
 from genlm.parallel import specs
 
 
@@ -55,7 +55,7 @@ class Transformer(nn.Module):
         key = self.make_rng("dropout") if dropped else None
         params = self._params()
         hidden_BTD, _, _ = transformer.apply(params, batch, self.config, key=key)
-        return transformer.unembed(params, hidden_BTD, self.config.dtype)
+        return transformer.unembed(params, hidden_BTD, self.config)
 
     def _params(self) -> dict:
         tree = transformer.param_specs(self.config)

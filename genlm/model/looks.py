@@ -3,6 +3,8 @@
 import jax
 import jax.numpy as jnp
 
+from genlm.model import attention, layers
+
 _OFF = 1e-6  # of the largest: what is smaller is off
 
 
@@ -13,19 +15,26 @@ def root_mean_square(x_BTD: jax.Array, real_BT: jax.Array) -> jax.Array:
 
 
 def attention_entropy(
-    q_BTNH: jax.Array, k_BSKH: jax.Array, mask_BTS: jax.Array, real_BT: jax.Array
+    q_BTNH: jax.Array,
+    k_BSKH: jax.Array,
+    mask_BTS: jax.Array,
+    real_BT: jax.Array,
+    *,
+    scale: float,
+    cap: float,
 ) -> jax.Array:
-    """The entropy of a query's attention in nats, the mean over queries and heads."""
-    B, T, N, H = q_BTNH.shape
-    q_BTKGH = q_BTNH.reshape(B, T, k_BSKH.shape[2], -1, H)
-    scores = jnp.einsum(
-        "BTKGH,BSKH->BKGTS", q_BTKGH, k_BSKH, preferred_element_type=jnp.float32
-    )
-    scores = jnp.where(mask_BTS[:, None, None], scores * H**-0.5, -jnp.inf)
+    """The entropy of a query's attention in nats, the mean over queries and heads.
+    `scale` and `cap` as of `attention.attend`."""
+    scores = layers.soft_cap(attention.scores(q_BTNH, k_BSKH) * scale, cap)
+    scores = jnp.where(mask_BTS[:, None, None], scores, -jnp.inf)
     log = jax.nn.log_softmax(jnp.where(real_BT[:, None, None, :, None], scores, 0.0))
     log = jnp.maximum(log, jnp.finfo(jnp.float32).min)  # 0 log 0 is 0
     entropy_BKGT = -jnp.sum(jnp.exp(log) * log, axis=-1)
-    return jnp.sum(entropy_BKGT * real_BT[:, None, None]) / jnp.sum(real_BT) / N
+    return (
+        jnp.sum(entropy_BKGT * real_BT[:, None, None])
+        / jnp.sum(real_BT)
+        / q_BTNH.shape[2]
+    )
 
 
 def dead_share(out_BTF: jax.Array, real_BT: jax.Array) -> jax.Array:

@@ -7,121 +7,35 @@ depth), else the loop is unrolled (faster on a CPU); both read the same paramete
 """
 
 import dataclasses
+import functools
 from typing import Any, Mapping
 
 import jax
 import jax.numpy as jnp
 
-from genlm.errors import UserError
-from genlm.model import attention
+from genlm.model import attention, block
 from genlm.model import cache as kv
-from genlm.model import layers, looks, rope
+from genlm.model import layers, rope
+from genlm.model.block import Context, View
+from genlm.model.config import TransformerConfig
 from genlm.parallel.sharding import constrain
 from genlm.parallel.specs import ParamSpec, Specs
 
 Params = Mapping[str, Any]
-REMAT = ("none", "dots", "full")
-
-
-@dataclasses.dataclass(frozen=True)
-class TransformerConfig:
-    """The shape of a decoder and how it is computed."""
-
-    vocab_size: int
-    max_length: int  # positions a query sees back; rows are at most this long
-    num_layers: int
-    model_dim: int
-    num_heads: int
-    num_kv_heads: int
-    head_dim: int
-    mlp_dim: int
-    activation: str = "swiglu"
-    use_bias: bool = False
-    tie_embeddings: bool = True
-    dropout: float = 0.0
-    rope_theta: float = 10_000.0
-    norm_eps: float = 1e-5
-    mup_base_width: int = 0  # model_dim of which the learning rate is; 0: no transfer
-    dtype: str = "float32"  # of products: 'float32' or 'bfloat16'
-    scan_layers: bool = False
-    remat: str = "none"  # what the backward pass computes again: 'dots' keeps products
-
-    def __post_init__(self) -> None:
-        sizes = "vocab_size max_length num_layers model_dim num_heads head_dim mlp_dim"
-        for name in sizes.split():
-            if getattr(self, name) < 1:
-                raise UserError(f"model.{name} is not positive")
-        checks = {
-            f"model.activation is one of {layers.ACTIVATIONS}": self.activation
-            in layers.ACTIVATIONS,
-            f"model.remat is one of {REMAT}": self.remat in REMAT,
-            "model.dtype is float32 or bfloat16": self.dtype in ("float32", "bfloat16"),
-            "model.num_heads is a multiple of num_kv_heads": self.num_kv_heads > 0
-            and self.num_heads % self.num_kv_heads == 0,
-            "model.head_dim is even": self.head_dim % 2 == 0,
-            "model.rope_theta and norm_eps are positive": self.rope_theta > 0
-            and self.norm_eps > 0,
-            "model.dropout is in [0, 1)": 0 <= self.dropout < 1,
-            "model.mup_base_width is 0 or more": self.mup_base_width >= 0,
-        }
-        for rule, kept in checks.items():
-            if not kept:
-                raise UserError(f"not so: {rule}")
-
-    @property
-    def width_ratio(self) -> float:
-        """How many times as wide it is as the model that it takes its settings from."""
-        return self.model_dim / self.mup_base_width if self.mup_base_width else 1.0
 
 
 def param_specs(c: TransformerConfig) -> Specs:
-    """The tree of ParamSpec; residual outputs start smaller by √(2L), as in GPT-2, and
-    matrices of a block by √width_ratio (table 8 of arXiv:2203.03466)."""
-    D, N, K, H, F = c.model_dim, c.num_heads, c.num_kv_heads, c.head_dim, c.mlp_dim
-    usual = 0.02 / c.width_ratio**0.5
-    small = usual / (2 * c.num_layers) ** 0.5
-
-    def weight(shape, axes, scale=usual):
-        return ParamSpec((c.num_layers, *shape), ("layers", *axes), scale=scale)
-
-    def bias(shape, axes):
-        return ParamSpec((c.num_layers, *shape), ("layers", *axes), init="zeros")
-
-    norm = ParamSpec((c.num_layers, D), ("layers", "norm"), init="ones")
-    heads, kv_heads = ("embed", "heads", "head_dim"), ("embed", "kv_heads", "head_dim")
-    attend = {
-        "q": weight((D, N, H), heads),
-        "k": weight((D, K, H), kv_heads),
-        "v": weight((D, K, H), kv_heads),
-        "o": weight((N, H, D), ("heads", "head_dim", "embed"), small),
-    }
-    mlp = {
-        "up": weight((D, F), ("embed", "mlp")),
-        "down": weight((F, D), ("mlp", "embed"), small),
-    }
-    if c.activation in layers.GATED:
-        mlp["gate"] = weight((D, F), ("embed", "mlp"))
-    if c.use_bias:
-        attend |= {
-            "q_bias": bias((N, H), heads[1:]),
-            "k_bias": bias((K, H), kv_heads[1:]),
-            "v_bias": bias((K, H), kv_heads[1:]),
-            "o_bias": bias((D,), ("norm",)),
-        }
-        mlp |= {f"{n}_bias": bias((F,), ("mlp",)) for n in mlp if n != "down"}
-        mlp["down_bias"] = bias((D,), ("norm",))
+    """The tree of ParamSpec."""
+    D, vocab = c.model_dim, ("vocab", "embed")
     specs = {
-        "embedding": ParamSpec((c.vocab_size, D), ("vocab", "embed")),
-        "layers": {
-            "attention_norm": norm,
-            "attention": attend,
-            "mlp_norm": norm,
-            "mlp": mlp,
-        },
-        "final_norm": ParamSpec((D,), ("norm",), init="ones"),
+        "embedding": ParamSpec((c.vocab_size, D), vocab),
+        "layers": block.block_specs(c),
+        **block.norm_specs(c, "final_norm", D, stacked=False),
     }
+    if c.positions == "learned":
+        specs["positions"] = ParamSpec((c.max_length, D), ("positions", "embed"))
     if not c.tie_embeddings:
-        specs["unembedding"] = ParamSpec((c.vocab_size, D), ("vocab", "embed"))
+        specs["unembedding"] = ParamSpec((c.vocab_size, D), vocab)
     return specs
 
 
@@ -151,116 +65,98 @@ def apply(
             segments_BS=kv.write(cache.segments_BS, batch["segments"], cache.index),
             positions_BS=kv.write(cache.positions_BS, batch["positions"], cache.index),
         )
-    mask_BTS = _mask(batch, c, cache)
-    turn = rope.rotation(batch["positions"], c.head_dim, c.rope_theta)
-    index = None if cache is None else cache.index
+    views = {kind: _view(kind, batch, c, cache) for kind in sorted(set(c.kinds))}
+    context = Context(
+        index=None if cache is None else cache.index,
+        real_BT=batch["segments"] > 0 if look else None,
+    )
 
-    real_BT = batch["segments"] > 0 if look else None
-
-    def block(x_BTD, layer):
+    def run_block(x_BTD, layer, view):
         params, kv_layer, key = layer
-        return _block(x_BTD, params, c, mask_BTS, turn, kv_layer, index, key, real_BT)
+        return block.apply(x_BTD, params, c, view, context, kv_layer, key)
 
     if c.remat != "none":
         saveable = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
-        block = jax.checkpoint(block, policy=saveable if c.remat == "dots" else None)
+        run_block = jax.checkpoint(
+            run_block, policy=saveable if c.remat == "dots" else None
+        )
 
-    x_BTD = params["embedding"][batch["tokens"]].astype(c.dtype)
+    x_BTD = _embed(params, batch, c)
     x_BTD = layers.dropout(x_BTD, c.dropout, keys[-1])
     x_BTD = constrain(x_BTD, "batch", "length", "norm")
     kv_layers: Any = None if cache is None else (cache.k_LBSKH, cache.v_LBSKH)
     stacked = (params["layers"], kv_layers, _stack(keys[:-1]))
     if c.scan_layers:
-        x_BTD, (kv_layers, aux) = jax.lax.scan(block, x_BTD, stacked)
+        x_BTD, (kv_layers, aux) = _scan(run_block, x_BTD, stacked, views, c.kinds)
     else:
         new = []
-        for layer in _unstack(stacked, c.num_layers):
-            x_BTD, of_layer = block(x_BTD, layer)
+        for layer, kind in zip(_unstack(stacked, c.num_layers), c.kinds):
+            x_BTD, of_layer = run_block(x_BTD, layer, views[kind])
             new.append(of_layer)
         kv_layers, aux = jax.tree.map(lambda *xs: jnp.stack(xs), *new)
     if cache is not None:
         k, v = kv_layers
         T = batch["tokens"].shape[1]
         cache = dataclasses.replace(cache, k_LBSKH=k, v_LBSKH=v, index=cache.index + T)
-    hidden_BTD = layers.rms_norm(x_BTD, params["final_norm"], c.norm_eps)
+    hidden_BTD = block.norm(x_BTD, params, "final_norm", c)
     if c.width_ratio != 1:
         hidden_BTD = hidden_BTD / c.width_ratio  # so that logits keep their size
     return hidden_BTD, aux, cache
 
 
-def _mask(batch, c: TransformerConfig, cache: kv.Cache | None) -> jax.Array:
+def _embed(params: Params, batch, c: TransformerConfig) -> jax.Array:
+    x_BTD = params["embedding"][batch["tokens"]].astype(c.dtype)
+    if c.embedding_scale != 1:
+        x_BTD = x_BTD * jnp.asarray(c.embedding_scale, c.dtype)
+    if c.positions == "learned":
+        x_BTD = x_BTD + params["positions"][batch["positions"]].astype(c.dtype)
+    return x_BTD
+
+
+def _view(kind: str, batch, c: TransformerConfig, cache: kv.Cache | None) -> View:
+    """What layers of a kind (G or L) see."""
     T = batch["tokens"].shape[1]
     segments, positions = batch["segments"], batch["positions"]
     first = 0 if cache is None else cache.index
     S = T if cache is None else cache.num_slots
-    return attention.mask(
+    mask_BTS = attention.mask(
         query_slots_T=first + jnp.arange(T),
         key_slots_S=jnp.arange(S),
         query_segments_BT=segments,
         key_segments_BS=segments if cache is None else cache.segments_BS,
         query_positions_BT=positions,
         key_positions_BS=positions if cache is None else cache.positions_BS,
-        window=c.max_length,
+        window=c.max_length if kind == "G" else min(c.window, c.max_length),
     )
+    if c.positions == "learned":
+        return View(mask_BTS, None, None)
+    if kind == "L" and c.rope_local_theta:
+        turn = rope.rotation(positions, c.head_dim, c.rope_local_theta)
+    else:
+        scaling = rope.Scaling(
+            c.rope_scaling,
+            c.rope_factor,
+            c.rope_low,
+            c.rope_high,
+            c.rope_original_length,
+        )
+        turn = rope.rotation(positions, c.head_dim, c.rope_theta, scaling)
+    return View(mask_BTS, *turn)
 
 
-def _block(
-    x_BTD, params, c: TransformerConfig, mask_BTS, turn, kv_layer, index, key, real_BT
-):
-    """One layer: (x_BTD, (the layer's keys and values or None, what a look sees))."""
-    keys = (None, None) if key is None else jax.random.split(key)
-    normed = layers.rms_norm(x_BTD, params["attention_norm"], c.norm_eps)
-    out, kv_layer, entropy = _attention(
-        normed, params["attention"], c, mask_BTS, turn, kv_layer, index, real_BT
-    )
-    x_BTD = x_BTD + layers.dropout(out, c.dropout, keys[0])
-    normed = layers.rms_norm(x_BTD, params["mlp_norm"], c.norm_eps)
-    out, dead = _mlp(normed, params["mlp"], c, real_BT)
-    x_BTD = x_BTD + layers.dropout(out, c.dropout, keys[1])
-    seen = {}
-    if real_BT is not None:
-        activation = looks.root_mean_square(x_BTD, real_BT)
-        seen = {"activation": activation, "attention_entropy": entropy, "dead": dead}
-    return constrain(x_BTD, "batch", "length", "norm"), (kv_layer, seen)
+def _scan(run_block, x_BTD, stacked, views: Mapping[str, View], kinds: str):
+    """The blocks as a loop, each with the view of its kind."""
+    if len(views) == 1:
+        (view,) = views.values()
+        return jax.lax.scan(lambda x, layer: run_block(x, layer, view), x_BTD, stacked)
 
+    def choose(x_BTD, layer):
+        is_local, layer = layer
+        pick = functools.partial(jnp.where, is_local)
+        return run_block(x_BTD, layer, jax.tree.map(pick, views["L"], views["G"]))
 
-def _attention(
-    x_BTD, params, c: TransformerConfig, mask_BTS, turn, kv_layer, index, real_BT
-):
-    def project(name):
-        y = layers.dense(x_BTD, params[name], c.dtype)
-        return y + params[f"{name}_bias"].astype(y.dtype) if c.use_bias else y
-
-    q_BTNH, k_BTKH, v_BTKH = project("q"), project("k"), project("v")
-    q_BTNH = rope.rotate(q_BTNH, *turn).astype(c.dtype)
-    k_BSKH, v_BSKH = rope.rotate(k_BTKH, *turn).astype(c.dtype), v_BTKH.astype(c.dtype)
-    if kv_layer is not None:
-        k_BSKH = kv.write(kv_layer[0], k_BSKH, index)
-        v_BSKH = kv.write(kv_layer[1], v_BSKH, index)
-        kv_layer = (k_BSKH, v_BSKH)
-    entropy = None
-    if real_BT is not None:
-        entropy = looks.attention_entropy(q_BTNH, k_BSKH, mask_BTS, real_BT)
-    out_BTNH = attention.attend(
-        q_BTNH, k_BSKH, v_BSKH, mask_BTS, causal_square=index is None
-    )
-    out_BTD = layers.dense(out_BTNH, params["o"], c.dtype, contract=2)
-    if c.use_bias:
-        out_BTD = out_BTD + params["o_bias"].astype(out_BTD.dtype)
-    return out_BTD.astype(x_BTD.dtype), kv_layer, entropy
-
-
-def _mlp(x_BTD, params, c: TransformerConfig, real_BT):
-    def project(name, x):
-        y = layers.dense(x, params[name], c.dtype)
-        return y + params[f"{name}_bias"].astype(y.dtype) if c.use_bias else y
-
-    up_BTF = project("up", x_BTD)
-    gated = c.activation in layers.GATED
-    gate_BTF = project("gate", x_BTD) if gated else None
-    out_BTF = layers.activate(up_BTF, gate_BTF, c.activation)
-    dead = None if real_BT is None else looks.dead_share(out_BTF, real_BT)
-    return project("down", out_BTF).astype(x_BTD.dtype), dead
+    is_local_L = jnp.array([kind == "L" for kind in kinds])
+    return jax.lax.scan(choose, x_BTD, (is_local_L, stacked))
 
 
 def _stack(keys):
@@ -283,10 +179,12 @@ def unembedding(params: Params) -> jax.Array:
     return params["unembedding"] if "unembedding" in params else params["embedding"]
 
 
-def unembed(params: Params, hidden: jax.Array, dtype: str) -> jax.Array:
+def unembed(params: Params, hidden: jax.Array, config: TransformerConfig) -> jax.Array:
     """Logits [..., V] in float32."""
     w_VD = unembedding(params)
-    logits_XV = layers.matmul(hidden.reshape(-1, hidden.shape[-1]), w_VD, dtype, "NK")
+    hidden_XD = hidden.reshape(-1, hidden.shape[-1])
+    logits_XV = layers.matmul(hidden_XD, w_VD, config.dtype, "NK")
+    logits_XV = layers.soft_cap(logits_XV, config.logit_cap)
     return logits_XV.reshape(*hidden.shape[:-1], w_VD.shape[0])
 
 

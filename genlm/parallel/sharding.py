@@ -20,6 +20,8 @@ RULES: dict[str, tuple[str, ...]] = {
     "mlp": ("tensor",),
     "layers": (),
     "norm": (),
+    "positions": (),
+    "experts": (),
 }
 
 

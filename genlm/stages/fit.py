@@ -57,7 +57,9 @@ class Measured:
         tokens = [row["tokens"] for row in rows if "tokens" in row]
         # Embeddings count where they are the unembedding too: without them small models
         # follow another law than large ones (arXiv:2406.12907).
-        parameters = costs.in_products(transformer.param_specs(model))
+        parameters = costs.in_products(
+            transformer.param_specs(model), model.active_share
+        )
         return cls(folder.name, parameters, tokens[-1], losses[-1])
 
 

@@ -17,7 +17,7 @@ from genlm.errors import UserError, require_text
 from genlm.evaluate import perplexity
 from genlm.inference import decode
 from genlm.inference.sampling import SamplingConfig
-from genlm.model.transformer import TransformerConfig
+from genlm.model.config import TransformerConfig
 from genlm.parallel import sharding
 from genlm.stages.prepare import Prepared
 from genlm.tokenizer.base import Tokenizer, prompt_ids

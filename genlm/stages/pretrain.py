@@ -19,7 +19,7 @@ from genlm.data.plan import Plan
 from genlm.errors import UserError
 from genlm.interop import run as interop
 from genlm.model import transformer
-from genlm.model.transformer import TransformerConfig
+from genlm.model.config import TransformerConfig
 from genlm.parallel import hosts
 from genlm.parallel import mesh as meshes
 from genlm.parallel import sharding, specs

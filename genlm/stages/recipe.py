@@ -14,7 +14,7 @@ from genlm import config as configs
 from genlm.data.plan import Plan
 from genlm.errors import UserError
 from genlm.model import transformer
-from genlm.model.transformer import TransformerConfig
+from genlm.model.config import TransformerConfig
 from genlm.parallel import mesh as meshes
 from genlm.runs import sinks
 from genlm.stages import hooks, prepare

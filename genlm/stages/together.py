@@ -17,7 +17,7 @@ import numpy as np
 from genlm import config as configs
 from genlm.data.ahead import Ahead
 from genlm.interop import run as interop
-from genlm.model.transformer import TransformerConfig
+from genlm.model.config import TransformerConfig
 from genlm.parallel import hosts
 from genlm.parallel import mesh as meshes
 from genlm.runs import checkpoint, directory, lineage

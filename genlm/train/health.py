@@ -19,7 +19,7 @@ import numpy as np
 import optax
 
 from genlm.model import transformer
-from genlm.model.transformer import TransformerConfig
+from genlm.model.config import TransformerConfig
 from genlm.train import losses
 from genlm.train.state import TrainState
 from genlm.train.step import frozen_where_not, summed_gradients

@@ -10,8 +10,8 @@ from typing import Any, Callable, Mapping
 import jax
 import jax.numpy as jnp
 
-from genlm.model import transformer
-from genlm.model.transformer import TransformerConfig
+from genlm.model import layers, transformer
+from genlm.model.config import TransformerConfig
 
 WHOLE_VOCAB = 1 << 16  # a larger vocabulary always goes in chunks, of a quarter of it
 
@@ -37,7 +37,7 @@ def make_next_token_loss(
         del frozen
         hidden_BTD, _, _ = transformer.apply(params, batch, config, key=key)
         target_BT, total_BT = target_and_total(
-            params, hidden_BTD, batch["targets"], config.dtype, vocab_chunk
+            params, hidden_BTD, batch["targets"], config, vocab_chunk
         )
         loss = jnp.sum((total_BT - target_BT) * batch["weights"])
         sums = {"loss": loss, "weight": jnp.sum(batch["weights"])}
@@ -59,7 +59,7 @@ def target_and_total(
     params: Any,
     hidden_BTD: jax.Array,
     targets_BT: jax.Array,
-    dtype: str,
+    config: TransformerConfig,
     vocab_chunk: int = 0,
 ) -> tuple[jax.Array, jax.Array]:
     """The target's logit and the log-sum of all [B, T], in float32."""
@@ -67,21 +67,24 @@ def target_and_total(
     if not vocab_chunk and w_VD.shape[0] > WHOLE_VOCAB:
         vocab_chunk = WHOLE_VOCAB // 4
     if not vocab_chunk:
-        logits_BTV = transformer.unembed(params, hidden_BTD, dtype)
+        logits_BTV = transformer.unembed(params, hidden_BTD, config)
         picked_BTV = jax.nn.one_hot(targets_BT, logits_BTV.shape[-1], dtype=bool)
         target_BT = jnp.sum(jnp.where(picked_BTV, logits_BTV, 0.0), axis=-1)
         return target_BT, jax.nn.logsumexp(logits_BTV, axis=-1)
-    target_BTD = w_VD[targets_BT].astype(dtype)
+    hidden_BTD = hidden_BTD.astype(config.dtype)
     target_BT = jnp.einsum(
         "BTD,BTD->BT",
-        hidden_BTD.astype(dtype),
-        target_BTD,
+        hidden_BTD,
+        w_VD[targets_BT].astype(config.dtype),
         preferred_element_type=jnp.float32,
     )
-    return target_BT, _chunked_logsumexp(hidden_BTD, w_VD, dtype, vocab_chunk)
+    target_BT = layers.soft_cap(target_BT, config.logit_cap)
+    return target_BT, _chunked_logsumexp(hidden_BTD, w_VD, config, vocab_chunk)
 
 
-def _chunked_logsumexp(hidden_BTD, w_VD, dtype, chunk: int) -> jax.Array:
+def _chunked_logsumexp(
+    hidden_BTD, w_VD, config: TransformerConfig, chunk: int
+) -> jax.Array:
     """logsumexp of hidden wᵀ [B, T], `chunk` rows of w at a time.
 
     The backward pass computes each chunk's logits again instead of keeping them.
@@ -96,10 +99,11 @@ def _chunked_logsumexp(hidden_BTD, w_VD, dtype, chunk: int) -> jax.Array:
         w_vD, real_v = piece
         logits_BTv = jnp.einsum(
             "BTD,vD->BTv",
-            hidden_BTD.astype(dtype),
-            w_vD.astype(dtype),
+            hidden_BTD,
+            w_vD.astype(config.dtype),
             preferred_element_type=jnp.float32,
         )
+        logits_BTv = layers.soft_cap(logits_BTv, config.logit_cap)
         logits_BTv = jnp.where(real_v, logits_BTv, -jnp.inf)
         new = jax.nn.logsumexp(logits_BTv, axis=-1)
         return jnp.logaddexp(total_BT, new), None

@@ -6,7 +6,7 @@ from experiments import dial
 from genlm import config
 from genlm.errors import UserError
 from genlm.model import costs, transformer
-from genlm.model.transformer import TransformerConfig
+from genlm.model.config import TransformerConfig
 from genlm.parallel import specs
 from genlm.stages import pretrain
 from tests.command import ROOT

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from genlm.model import transformer
-from genlm.model.transformer import TransformerConfig
+from genlm.model.config import TransformerConfig
 
 BASE = TransformerConfig(
     vocab_size=61,
@@ -27,6 +27,18 @@ BASE = TransformerConfig(
     mlp_dim=24,
 )
 SCAN = {"scan_layers": True}
+GEMMA2 = {
+    "unit_offset": True,
+    "post_norms": True,
+    "activation": "geglu",
+    "embedding_scale": 4.0,
+    "layer_pattern": "LG",
+    "window": 5,
+    "attention_scale": 0.5,
+    "attention_cap": 2.0,
+    "logit_cap": 3.0,
+}
+EXPERTS = {"num_experts": 4, "experts_per_token": 2}
 FAMILIES = {
     name: dataclasses.replace(BASE, **changes)
     for name, changes in {
@@ -39,6 +51,47 @@ FAMILIES = {
         "scan_remat_full": SCAN | {"remat": "full"},
         "remat_dots": {"remat": "dots"},
         "bfloat16": {"dtype": "bfloat16"},
+        "gpt2": {
+            "norm": "layer",
+            "positions": "learned",
+            "max_length": 55,  # as many positions as a law reads
+            "activation": "gelu",
+            "use_bias": True,
+        },
+        "llama3": {
+            "rope_scaling": "llama3",
+            "rope_factor": 8.0,
+            "rope_original_length": 8,
+            "tie_embeddings": False,
+        },
+        "yarn": {
+            "rope_scaling": "yarn",
+            "rope_factor": 4.0,
+            "rope_high": 32.0,
+            "rope_original_length": 64,
+        },
+        "mistral": {"layer_pattern": "L", "window": 6, "num_kv_heads": 2},
+        "qwen2": {"qkv_bias": True, "num_kv_heads": 2},
+        "qwen3": {"qk_norm": True, "num_kv_heads": 2},
+        "gemma2": GEMMA2,
+        "gemma2_scan": GEMMA2 | SCAN,
+        "gemma3": {
+            "unit_offset": True,
+            "post_norms": True,
+            "qk_norm": True,
+            "activation": "geglu",
+            "embedding_scale": 4.0,
+            "layer_pattern": "LLG",
+            "num_layers": 3,
+            "window": 5,
+            "rope_scaling": "linear",
+            "rope_factor": 8.0,
+            "rope_local_theta": 100.0,
+        },
+        "mixtral": EXPERTS,
+        "qwen3_moe_scan": EXPERTS
+        | SCAN
+        | {"qk_norm": True, "normalize_experts": False},
     }.items()
 }
 every_family = pytest.mark.parametrize("config", FAMILIES.values(), ids=FAMILIES.keys())
@@ -93,7 +146,7 @@ def logits(config: TransformerConfig, batch: dict[str, Any]) -> jax.Array:
     """logits_BTV of whole rows under `weights(config)`."""
     params = weights(config)
     hidden_BTD = hidden(params, inputs(batch), config)
-    return transformer.unembed(params, hidden_BTD, config.dtype)
+    return transformer.unembed(params, hidden_BTD, config)
 
 
 def assert_agree(a: Any, b: Any, config: TransformerConfig) -> None:

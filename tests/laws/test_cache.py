@@ -25,7 +25,7 @@ READINGS = {
 def _read(params, part, cache, config):
     """logits_BTV of the next part of each row, and the cache with it."""
     hidden_BTD, _, cache = transformer.apply(params, part, config, cache=cache)
-    return transformer.unembed(params, hidden_BTD, config.dtype), cache
+    return transformer.unembed(params, hidden_BTD, config), cache
 
 
 @functools.cache

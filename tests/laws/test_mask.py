@@ -150,7 +150,7 @@ def test_log_probs_in_chunks_are_the_log_probs(vocab_chunk: int):
     def read(w_VD, vocab_chunk):
         def logprobs(w_VD, hidden_BTD):
             return losses.token_logprobs(
-                {"embedding": w_VD}, hidden_BTD, targets_BT, "float32", vocab_chunk
+                {"embedding": w_VD}, hidden_BTD, targets_BT, BASE, vocab_chunk
             )
 
         value, pull = jax.vjp(logprobs, w_VD, hidden_BTD)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from genlm.model import transformer
-from genlm.model.transformer import TransformerConfig
+from genlm.model.config import TransformerConfig
 from genlm.parallel import mesh as meshes
 from genlm.parallel import sharding
 from genlm.runs import checkpoint

@@ -13,7 +13,7 @@ from genlm.errors import UserError
 from genlm.inference import decode, sampling
 from genlm.inference.decode import Answer
 from genlm.inference.sampling import SamplingConfig
-from genlm.model.transformer import TransformerConfig
+from genlm.model.config import TransformerConfig
 from genlm.train import losses
 from tests.laws.families import (
     BASE,
@@ -87,7 +87,7 @@ def test_what_the_sampler_says_is_what_the_trainer_computes(config):
     answers = _generate(config)
     batch, params = _rows(answers), weights(config)
     trainer_BT = losses.token_logprobs(
-        params, hidden(params, inputs(batch), config), batch["targets"], config.dtype
+        params, hidden(params, inputs(batch), config), batch["targets"], config
     )
     said = np.concatenate([a.logprobs for a in answers])
     computed = _of_answers(trainer_BT, answers)

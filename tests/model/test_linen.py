@@ -27,7 +27,7 @@ def _pure(params, config, key=None):
         "positions": POSITIONS_BT,
     }
     hidden_BTD, _, _ = transformer.apply(params, batch, config, key=key)
-    return transformer.unembed(params, hidden_BTD, config.dtype)
+    return transformer.unembed(params, hidden_BTD, config)
 
 
 @pytest.mark.parametrize(

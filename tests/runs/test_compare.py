@@ -11,6 +11,7 @@ import pytest
 from genlm.cli.__main__ import main
 from genlm.errors import UserError
 from genlm.model import costs, transformer
+from genlm.model.config import TransformerConfig
 from genlm.runs import axes, compare, directory, overlay, plots
 from tests.command import mistake
 from tests.data_files import write_names
@@ -174,10 +175,8 @@ def test_held_out_figures_of_other_text_are_not_ranked(runs, tmp_path, change, s
 
 
 def test_flops_are_six_a_parameter_in_products_and_attention():
-    tied = transformer.TransformerConfig(**MODEL)
-    free = transformer.TransformerConfig(
-        **MODEL | {"tie_embeddings": False, "use_bias": True}
-    )
+    tied = TransformerConfig(**MODEL)
+    free = TransformerConfig(**MODEL | {"tie_embeddings": False, "use_bias": True})
     blocks = 2 * (32 * (2 + 2 * 1) * 16 + 2 * 16 * 32 + 3 * 32 * 64)
     for config in (tied, free):
         specs = transformer.param_specs(config)

@@ -12,7 +12,7 @@ from genlm import config, stages
 from genlm.errors import UserError
 from genlm.evaluate.scaling import Law
 from genlm.model import costs, transformer
-from genlm.model.transformer import TransformerConfig
+from genlm.model.config import TransformerConfig
 from genlm.runs import directory, lineage
 from genlm.stages import fit
 from tests.command import ROOT

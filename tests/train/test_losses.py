@@ -31,7 +31,7 @@ def test_z_loss_is_the_square_of_the_log_sum(vocab_chunk: int):
         params, None, BATCH, None
     )
     hidden_BTD, _, _ = transformer.apply(params, BATCH, config)
-    logits_BTV = np.asarray(transformer.unembed(params, hidden_BTD, "float32"))
+    logits_BTV = np.asarray(transformer.unembed(params, hidden_BTD, config))
     total_BT = np.log(np.exp(logits_BTV.astype(np.float64)).sum(-1))
     expected = 0.01 * (total_BT**2 * BATCH["weights"]).sum()
     np.testing.assert_allclose(with_z - plain, expected, rtol=1e-4)
@@ -41,11 +41,12 @@ def test_z_loss_is_the_square_of_the_log_sum(vocab_chunk: int):
 
 def test_a_large_vocabulary_goes_in_chunks_by_itself():
     V, D = losses.WHOLE_VOCAB + 100, 8
+    config = dataclasses.replace(BASE, vocab_size=V, model_dim=D)
 
     def logprobs(w_VD, hidden_BTD):
         targets_BT = jnp.zeros((2, 3), jnp.int32)
         return losses.token_logprobs(
-            {"embedding": w_VD}, hidden_BTD, targets_BT, "float32"
+            {"embedding": w_VD}, hidden_BTD, targets_BT, config
         )
 
     shapes = jnp.zeros((V, D)), jnp.zeros((2, 3, D))

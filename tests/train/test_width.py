@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from genlm.model import transformer
-from genlm.model.transformer import TransformerConfig
+from genlm.model.config import TransformerConfig
 from genlm.train import losses, optimizer, state, step
 
 WIDTHS = (32, 64, 128)
@@ -66,7 +66,7 @@ def _change(width: int, mup: bool, name: str) -> list[float]:
     @jax.jit
     def sizes(params):
         hidden, inside, _ = transformer.apply(params, _batch(), model, look=True)
-        return inside["activation"][-1], transformer.unembed(params, hidden, "float32")
+        return inside["activation"][-1], transformer.unembed(params, hidden, model)
 
     now = state.make(specs, made, jnp.zeros((), jnp.int32))
     before, logits_before = sizes(now.params)

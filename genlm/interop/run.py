@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from genlm import tokenizer as tokenizers
 from genlm.errors import UserError
 from genlm.model import transformer
-from genlm.model.transformer import TransformerConfig
+from genlm.model.config import TransformerConfig
 from genlm.parallel import hosts
 from genlm.parallel import mesh as meshes
 from genlm.parallel import sharding, specs

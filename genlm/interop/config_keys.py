@@ -65,7 +65,7 @@ class Keys:
     def path(self, key: str) -> str:
         return f"{self._name}.{key}" if self._name else key
 
-    def any(self, key: str, default: Any = _MISSING) -> Any:
+    def take(self, key: str, default: Any = _MISSING) -> Any:
         """The value, whatever it is; `default` where there is none."""
         value = self._values.pop(key, default)
         if value is _MISSING:
@@ -73,33 +73,33 @@ class Keys:
         return value
 
     def count(self, key: str, default: Any = _MISSING) -> int:
-        value = self.any(key, default)
+        value = self.take(key, default)
         if type(value) is not int or not 1 <= value <= LARGEST:
             refuse(self.path(key), value, f"a whole number from 1 to {LARGEST} works")
         return value
 
     def number(self, key: str, default: Any = _MISSING) -> float:
-        value = self.any(key, default)
+        value = self.take(key, default)
         if type(value) not in (int, float) or not 0 < value < 1e30:
             refuse(self.path(key), value, "a positive number works")
         return float(value)
 
     def flag(self, key: str, default: Any = _MISSING) -> bool:
-        value = self.any(key, default)
+        value = self.take(key, default)
         if type(value) is not bool:
             refuse(self.path(key), value, "true or false works")
         return value
 
     def word(self, key: str, known: Mapping[str, Any], default: Any = _MISSING) -> Any:
         """What the value stands for, which is one of the words `known`."""
-        value = self.any(key, default)
+        value = self.take(key, default)
         if not isinstance(value, str) or value not in known:
             refuse(self.path(key), value, f"known are {', '.join(known)}")
         return known[value]
 
     def object(self, key: str) -> "Keys | None":
         """The object below a key; None where there is none, or null."""
-        value = self.any(key, None)
+        value = self.take(key, None)
         if value is None:
             return None
         if not isinstance(value, dict):

@@ -68,8 +68,8 @@ def write_two_ropes(c: TransformerConfig) -> Fields:
 
 def _read_scaling(keys: Keys, theta: float, length: int) -> Fields:
     """Of rope_scaling or rope_parameters; `length` is how long a text may be."""
-    old_word = keys.any("type", "default")
-    word = keys.any("rope_type", old_word)
+    old_word = keys.take("type", "default")
+    word = keys.take("rope_type", old_word)
     kind = Keys({"rope_type": word}, "rope_scaling").word("rope_type", _SCALINGS)
     fields = {"rope_theta": keys.number("rope_theta", theta), "rope_scaling": kind}
     if kind != "none":
@@ -95,15 +95,15 @@ def _read_scaling(keys: Keys, theta: float, length: int) -> Fields:
 def _require_usual_yarn(keys: Keys, factor: float) -> None:
     """Make sure that cosine and sine are longer by what `rope.Scaling` says."""
     usual = Scaling("yarn", factor).length
-    given = keys.any("attention_factor", None)
+    given = keys.take("attention_factor", None)
     if given is not None and (
         type(given) not in (int, float) or not math.isclose(given, usual, rel_tol=1e-6)
     ):
         refuse(keys.path("attention_factor"), given, f"{usual:.6g} works")
-    if keys.any("truncate", True) is not True:
+    if keys.take("truncate", True) is not True:
         refuse(keys.path("truncate"), False, "true works")
     for name in ("mscale", "mscale_all_dim"):
-        if (value := keys.any(name, None)) not in (None, 0):
+        if (value := keys.take(name, None)) not in (None, 0):
             refuse(keys.path(name), value, "it is not known here")
 
 
@@ -122,7 +122,7 @@ def _write_scaling(c: TransformerConfig) -> Fields | None:
 
 def read_window(keys: Keys, fields: Fields, default: int | None) -> Fields:
     """Of Mistral and Mixtral: one window for all layers, or null."""
-    window = keys.any("sliding_window", default)
+    window = keys.take("sliding_window", default)
     return _windows("G" if window is None else "L", window)
 
 
@@ -133,8 +133,8 @@ def write_window(c: TransformerConfig) -> Fields:
 def read_switched_window(keys: Keys, fields: Fields) -> Fields:
     """Of Qwen 3 with experts: a switch, and one window for all layers."""
     is_used = keys.flag("use_sliding_window", False)
-    window = keys.any("sliding_window", 4096)
-    keys.any("max_window_layers", None)  # transformers does not read it here
+    window = keys.take("sliding_window", 4096)
+    keys.take("max_window_layers", None)  # transformers does not read it here
     return _windows("L" if is_used and window is not None else "G", window)
 
 
@@ -147,8 +147,8 @@ def read_qwen_window(keys: Keys, fields: Fields) -> Fields:
     first max_window_layers."""
     num_layers = fields["num_layers"]
     is_used = keys.flag("use_sliding_window", False)
-    window = keys.any("sliding_window", 4096)
-    first = keys.any("max_window_layers", 28)
+    window = keys.take("sliding_window", 4096)
+    first = keys.take("max_window_layers", 28)
     is_used = is_used and window is not None
     kinds = _read_layers(keys, num_layers)
     if kinds and "L" in kinds and not is_used:
@@ -180,7 +180,7 @@ def read_gemma_window(keys: Keys, fields: Fields, every: int) -> Fields:
     kinds = _read_layers(keys, num_layers) or "".join(
         "L" if i % every else "G" for i in range(1, num_layers + 1)
     )
-    return _windows(kinds, keys.any("sliding_window", 4096))
+    return _windows(kinds, keys.take("sliding_window", 4096))
 
 
 def write_gemma_window(c: TransformerConfig) -> Fields:
@@ -198,7 +198,7 @@ def _windows(kinds: str, window: Any) -> Fields:
 
 def _read_layers(keys: Keys, num_layers: int) -> str:
     """A letter for each of layer_types; '' where there are none."""
-    found = keys.any("layer_types", None)
+    found = keys.take("layer_types", None)
     if found is None:
         return ""
     is_list = isinstance(found, list) and all(isinstance(x, str) for x in found)

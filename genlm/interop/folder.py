@@ -259,7 +259,7 @@ def write_folder(
         table = {name: file for file, names in zip(files, shards) for name in names}
         total = {"total_size": sum(sizes.values())}
         directory.write_json(folder / _INDEX, {"metadata": total, "weight_map": table})
-    directory.write_json(folder / _CONFIG, {**config, "dtype": dtype})
+    directory.write_json(folder / _CONFIG, {**config, "torch_dtype": dtype})
 
 
 def _shards(sizes: Mapping[str, int], limit: int) -> list[list[str]]:

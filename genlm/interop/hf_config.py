@@ -113,7 +113,7 @@ _GPT2 = (
 
 
 def _read_gemma(keys: Keys, fields: Fields) -> Fields:
-    keys.any("hidden_act", None)  # transformers reads hidden_activation
+    keys.take("hidden_act", None)  # transformers reads hidden_activation
     return {
         "attention_scale": keys.number("query_pre_attn_scalar", 256) ** -0.5,
         "embedding_scale": float(fields["model_dim"]) ** 0.5,
@@ -126,9 +126,9 @@ def _write_gemma(c: TransformerConfig) -> Fields:
 
 def _read_qwen_experts(keys: Keys, fields: Fields) -> Fields:
     """transformers 4 and the published files say num_experts, 5 num_local_experts."""
-    keys.any("intermediate_size", None)  # of layers without experts: there are none
+    keys.take("intermediate_size", None)  # of layers without experts: there are none
     return {
-        "num_experts": keys.count("num_experts", keys.any("num_local_experts", 128))
+        "num_experts": keys.count("num_experts", keys.take("num_local_experts", 128))
     }
 
 
@@ -244,7 +244,7 @@ def _read(keys: Keys, key: Key) -> Any:
     if is_absent and key.default is not ...:
         value = key.default
     else:
-        value = keys.any(key.name)
+        value = keys.take(key.name)
     if key.kind == "cap" and value is None:
         return 0.0
     if value is None and key.default is None:
@@ -259,7 +259,9 @@ def _read(keys: Keys, key: Key) -> Any:
 def from_config(config: TransformerConfig, family: str) -> Fields:
     """The config.json of a model, as transformers 4 (4.53 and later) and 5 read it.
 
-    How it is computed (dtype, dropout, remat, scan_layers) is no part of it.
+    How it is computed (dtype, dropout, remat, scan_layers) is no part of it. The ids of
+    control tokens are null, lest transformers take a family's usual ones; who has a
+    tokenizer puts its own.
 
     Raises:
       UserError: models of that family cannot have that config; names the fields.
@@ -295,7 +297,11 @@ def _compare(config: TransformerConfig, family: str) -> tuple[Fields, list[str]]
     """The config.json that a family has for a model, and the fields that it cannot
     say: they read back otherwise."""
     about = FAMILIES[family]
-    written: Fields = {"architectures": [about.architecture], "model_type": family}
+    written: Fields = {
+        "architectures": [about.architecture],
+        "model_type": family,
+        **{f"{name}_token_id": None for name in ("bos", "eos", "pad")},
+    }
     for key in about.keys:
         value = getattr(config, key.field)
         if not isinstance(key.kind, str):

@@ -177,7 +177,6 @@ def expect(model: Any, lengths: tuple[int, ...], seed: int) -> Expected:
             ids,
             attention_mask=seen,
             do_sample=False,
-            min_new_tokens=TOKENS,
             max_new_tokens=TOKENS,
             pad_token_id=0,
             return_dict_in_generate=True,

@@ -83,7 +83,7 @@ def open_folder(path: Path) -> Folder:
 def _read_config(folder: Path) -> dict[str, Any]:
     """config.json, of a model whose code and weights are plain."""
     path = folder / _CONFIG
-    if not path.exists():
+    if not path.is_file():
         raise UserError(f"{folder} holds no {_CONFIG}")
     config = json_object.read(path)
     if config.pop("auto_map", None) is not None:
@@ -107,7 +107,7 @@ def _files(folder: Path) -> dict[Path, set[str] | None]:
     """The files of the model, with its tensors' names where an index lists them."""
     if (folder / _ONE).exists():
         return {_inside(folder, _ONE): None}
-    if (folder / _INDEX).exists():
+    if (folder / _INDEX).is_file():
         return _read_index(folder)
     found = sorted(folder.glob("*.safetensors"))
     if len(found) == 1:

@@ -279,7 +279,7 @@ def family_of(config: TransformerConfig) -> str:
     Raises:
       UserError: there is none; names the nearest, and the fields that differ.
     """
-    unlike = {}
+    unlike = {"llama": _compare(config, "llama")[1]}
     for family in FAMILIES:
         with contextlib.suppress(UserError):  # it cannot be written at all
             unlike[family] = _compare(config, family)[1]
@@ -324,23 +324,27 @@ def _canonical(c: TransformerConfig) -> Fields:
     """What a config says of the model itself, each in one way only."""
     required: Fields = {n: 2 for n in _REQUIRED}
     plain = TransformerConfig(**required)
-    changes: Fields = {n: getattr(plain, n) for n in _HOW}
+    changes: Fields = {n: getattr(plain, n) for n in _unread(c)}
     changes["layer_pattern"] = parts.shortest(c.kinds)
     changes["attention_scale"] = c.query_scale
-    if c.width_ratio == 1:
-        changes["mup_base_width"] = 0
-    if "L" not in c.kinds:
-        changes["window"] = 0
-    if "L" not in c.kinds or c.rope_local_theta == 0 and c.rope_scaling != "none":
-        changes["rope_local_theta"] = 0.0
-    else:
+    if "rope_local_theta" not in changes and c.rope_scaling == "none":
         changes["rope_local_theta"] = c.rope_local_theta or c.rope_theta
-    unread = set() if c.positions == "rotary" else {"rope_theta", "rope_scaling"}
-    if c.positions != "rotary" or c.rope_scaling == "none":
-        unread |= {"rope_factor"}
-    if c.positions != "rotary" or c.rope_scaling in ("none", "linear"):
-        unread |= {"rope_low", "rope_high", "rope_original_length"}
-    if not c.num_experts:
-        unread |= {"experts_per_token", "normalize_experts"}
-    changes |= {n: getattr(plain, n) for n in unread}
     return dataclasses.asdict(dataclasses.replace(c, **changes))
+
+
+def _unread(c: TransformerConfig) -> set[str]:
+    """The fields that change nothing in what such a model computes."""
+    names = set(_HOW)
+    if c.width_ratio == 1:
+        names |= {"mup_base_width"}
+    if "L" not in c.kinds:
+        names |= {"window", "rope_local_theta"}
+    if c.positions != "rotary":
+        names |= {"rope_theta", "rope_scaling", "rope_local_theta"}
+    if c.positions != "rotary" or c.rope_scaling == "none":
+        names |= {"rope_factor"}
+    if c.positions != "rotary" or c.rope_scaling in ("none", "linear"):
+        names |= {"rope_low", "rope_high", "rope_original_length"}
+    if not c.num_experts:
+        names |= {"experts_per_token", "normalize_experts"}
+    return names

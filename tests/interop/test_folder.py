@@ -18,6 +18,7 @@ from tests.interop.test_families import GOLDEN, export, opened
 from tests.interop.test_fuzz import header_of
 
 INDEX = "model.safetensors.index.json"
+NO_LIBRARY = "the safetensors library is not installed"
 
 
 @pytest.fixture
@@ -62,7 +63,7 @@ def rewrite(model: Path, change: Callable[[dict], Any], rest: bytes = b"") -> No
 @pytest.mark.parametrize("dtype", ["<f4", "<f2", "<f8", "bfloat16"])
 def test_files_of_the_library_itself(dtype: str, model: Path):
     """What safetensors writes is read, whatever its type, and in its own memory."""
-    numpy = pytest.importorskip("safetensors.numpy")
+    numpy = pytest.importorskip("safetensors.numpy", reason=NO_LIBRARY)
     kind = np.dtype(ml_dtypes.bfloat16) if dtype == "bfloat16" else np.dtype(dtype)
     source = folder.open_folder(model)
     tensors = {name: source.read(name).astype(kind) for name in source.shapes}
@@ -77,7 +78,7 @@ def test_files_of_the_library_itself(dtype: str, model: Path):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_the_library_reads_our_files(dtype: str, shards: Path, tmp_path: Path):
-    safetensors = pytest.importorskip("safetensors")
+    safetensors = pytest.importorskip("safetensors", reason=NO_LIBRARY)
     params, config = opened(shards)
     export(tmp_path / "out", params, config, "llama", dtype=dtype)
     source = folder.open_folder(tmp_path / "out")

@@ -248,6 +248,7 @@ def test_the_family_of_a_model_trained_here(changes: dict, family: str):
         ({"layer_pattern": "GL", "window": 8}, "model.layer_pattern = 'GL'"),
         ({"logit_cap": 30.0}, "nearest, llama, has no model.logit_cap = 30.0"),
         ({"post_norms": True}, "model.post_norms = True"),
+        ({"num_layers": 1001}, "more than 1000 layers"),
     ],
 )
 def test_a_model_of_no_family(changes: dict, fields: str):

@@ -1,13 +1,14 @@
 # make life   set up, then live a whole life on embedded data, ending in a report
 # make test   set up and pass the tests       make slow   the tests that take minutes
 # make lint   flake8, isort, mypy             make bench  benchmarks beside their peers
+# make parity real models' families beside transformers, with fresh parameters
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 RUN ?= runs/life
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 
-.PHONY: life test slow lint bench clean
+.PHONY: life test slow parity lint bench clean
 life: $(VENV)/.report-$(VERSION)
 	$(BIN)/genlm run experiments/life.py --workdir $(RUN)
 	$(BIN)/genlm report $(RUN)
@@ -17,6 +18,9 @@ test: $(VENV)/.test-$(VERSION)
 
 slow: $(VENV)/.test-$(VERSION)
 	$(BIN)/python -m pytest -m slow
+
+parity: $(VENV)/.test-$(VERSION) $(VENV)/.bench-$(VERSION)
+	$(BIN)/python -m pytest -m slow tests/interop/test_parity.py
 
 lint: $(VENV)/.test-$(VERSION)
 	$(BIN)/flake8 genlm experiments tests benchmarks

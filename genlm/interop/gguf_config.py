@@ -152,22 +152,23 @@ def _llama3_scaling(s: Settings, config: dict[str, Any]) -> dict[str, Any] | Non
     if tensor is None:
         return None
     half = config["head_dim"] // 2
+    wrong = UserError(f"{s.header.path}: {_FREQS} is not the scaling of Llama 3")
     if tensor.shape != (half,) or config["rope_scaling"] is not None:
-        s.refuse(_FREQS, tensor.shape)
+        raise wrong
     rows = gguf_blocks.rows(s.header.data, tensor.kind, tensor.start, (1, half))
     divisors = rows[0].astype(np.float64)
-    if not np.all((divisors >= 1) & np.isfinite(divisors)):
-        s.refuse(_FREQS, divisors.min())
+    if not np.all(np.isfinite(divisors) & (divisors > 0.5)):
+        raise wrong
     scaling = {
         "rope_type": "llama3",
-        "factor": float(divisors.max()),
+        "factor": round(float(divisors.max()), 4),
         "low_freq_factor": 1.0,
         "high_freq_factor": 4.0,
         "original_max_position_embeddings": 8192,
     }
     expected = llama3_divisors(config["rope_theta"], config["head_dim"], scaling)
     if not np.allclose(divisors, expected, rtol=1e-5, atol=0):
-        raise UserError(f"{s.header.path}: {_FREQS} is not the scaling of Llama 3")
+        raise wrong
     return scaling if scaling["factor"] != 1.0 else None
 
 

@@ -45,4 +45,5 @@ def open_gguf(path: Path) -> GGUF:
     Raises:
       UserError: it cannot be read, is damaged, or is of no family that is known here.
     """
+    gguf_blocks.require_library()
     return GGUF(gguf_walk.read_header(path))

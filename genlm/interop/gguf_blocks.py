@@ -35,7 +35,6 @@ def kind(number: int) -> Kind:
     Raises:
       UserError: it is not read here (an end of a sentence about the tensor).
     """
-    _require_library()
     from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 
     known = {k.value: k.name for k in GGMLQuantizationType}
@@ -71,8 +70,10 @@ def _forget(data: mmap.mmap, start: int, num_bytes: int) -> None:
         data.madvise(mmap.MADV_DONTNEED, first, start + num_bytes - first)
 
 
-def _require_library() -> None:
+def require_library() -> None:
+    """Raises:
+    UserError: the `gguf` library is not installed."""
     try:
         import gguf  # noqa: F401
     except ImportError as error:
-        raise UserError("needs a library: pip install 'genlm[gguf]'") from error
+        raise UserError("GGUF files need it: pip install 'genlm[gguf]'") from error

@@ -27,6 +27,7 @@ from genlm.interop.gguf_vocabulary import (
 
 _LONGEST = 1024  # characters of a piece; all its halves are tried
 _SPACE = "▁"
+_MERGES = "tokenizer.ggml.merges"
 
 
 def tokenizer_json(gguf: GGUF) -> dict[str, Any]:
@@ -71,12 +72,7 @@ def _byte_level(header: Header, vocabulary: Vocabulary) -> dict[str, Any]:
             vocabulary.tokens[i] == f"[PAD{i}]"
         ):  # the converter's, for an id of no token
             del vocab[f"[PAD{i}]"]
-    merges = [m.split(" ", 1) for m in header.texts("tokenizer.ggml.merges")]
-    for pair in merges:
-        if len(pair) != 2 or not {*pair, "".join(pair)} <= vocab.keys():
-            raise UserError(
-                f"{header.path}: merge {shown(' '.join(pair))} is not of tokens"
-            )
+    merges = _listed_merges(header, vocabulary)
     is_own = rule.regex is None
     level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
     words: list[dict[str, Any]] = []
@@ -92,11 +88,24 @@ def _byte_level(header: Header, vocabulary: Vocabulary) -> dict[str, Any]:
     }
 
 
+def _listed_merges(header: Header, vocabulary: Vocabulary) -> list[list[str]]:
+    """The merges that the file has, best first."""
+    control = {vocabulary.tokens[i] for i in vocabulary.of_types(CONTROL)}
+    tokens = {*vocabulary.tokens} - control
+    merges = [m.split(" ", 1) for m in header.texts(_MERGES)]
+    for pair in merges:
+        if len(pair) != 2 or not {*pair, "".join(pair)} <= tokens:
+            wrong = shown(" ".join(pair))
+            raise UserError(f"{header.path}: merge {wrong} is not of tokens of text")
+    return merges
+
+
 def _sentence_piece(header: Header, vocabulary: Vocabulary) -> dict[str, Any]:
     """The parts of a tokenizer.json of Llama's SentencePiece."""
-    scores = header.numbers("tokenizer.ggml.scores").tolist()
-    if len(scores) != len(vocabulary.tokens):
-        raise UserError(f"{header.path}: {len(scores):,} scores of tokens")
+    if _MERGES in header.fields:
+        merges = _listed_merges(header, vocabulary)
+    else:
+        merges = _merges(header, vocabulary, _scores(header, vocabulary))
     has_prefix = header.flag("tokenizer.ggml.add_space_prefix", True)
     space = {
         "type": "Metaspace",
@@ -108,7 +117,7 @@ def _sentence_piece(header: Header, vocabulary: Vocabulary) -> dict[str, Any]:
     return {
         "pre_tokenizer": space,
         "decoder": _pieces_decoder(strip if has_prefix else []),
-        "model": _pieces_model(header, vocabulary, scores),
+        "model": _pieces_model(header, vocabulary, merges),
     }
 
 
@@ -118,30 +127,43 @@ def _gemma(header: Header, vocabulary: Vocabulary) -> dict[str, Any]:
     tokens = [
         t.replace(" ", _SPACE) if not t.strip(" ") else t for t in vocabulary.tokens
     ]
-    order = [-float(i) for i in range(len(tokens))]
+    vocabulary = vocabulary._replace(tokens=tokens)
+    merges = _merges(header, vocabulary, [-float(i) for i in range(len(tokens))])
     words = _split(" ") | {"pattern": {"String": " "}, "behavior": "MergedWithPrevious"}
     replace = {"type": "Replace", "pattern": {"String": " "}, "content": _SPACE}
     return {
         "normalizer": replace,
         "pre_tokenizer": words,
         "decoder": _pieces_decoder([]),
-        "model": _pieces_model(header, vocabulary._replace(tokens=tokens), order),
+        "model": _pieces_model(header, vocabulary, merges),
     }
 
 
 def _pieces_model(
-    header: Header, vocabulary: Vocabulary, scores: list[float]
+    header: Header, vocabulary: Vocabulary, merges: list[list[str]]
 ) -> dict[str, Any]:
     """BPE over SentencePiece's pieces: bytes where no piece fits."""
     vocab = {t: i for i, t in enumerate(vocabulary.tokens)}
     if len(vocab) < len(vocabulary.tokens):
         raise UserError(f"{header.path}: two tokens are the same run of spaces")
     unknown = vocabulary.of_types(UNKNOWN)
-    return _bpe(vocab, _merges(header, vocabulary, scores)) | {
+    return _bpe(vocab, merges) | {
         "unk_token": vocabulary.tokens[unknown[0]] if unknown else None,
         "fuse_unk": True,
         "byte_fallback": True,
     }
+
+
+def _scores(header: Header, vocabulary: Vocabulary) -> list[float]:
+    """How good each piece is; some converters write one number for all, from which the
+    order of merges cannot be had."""
+    scores = header.numbers("tokenizer.ggml.scores").tolist()
+    pieces = vocabulary.of_types(NORMAL)
+    if len(scores) != len(vocabulary.tokens):
+        raise UserError(f"{header.path}: {len(scores):,} scores of tokens")
+    if len(pieces) > 1 and len({scores[i] for i in pieces}) == 1:
+        raise UserError(f"{header.path}: all tokens have the score {scores[pieces[0]]}")
+    return scores
 
 
 def _merges(

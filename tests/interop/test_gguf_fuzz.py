@@ -75,7 +75,7 @@ def _real() -> tuple[bytes, tuple[int, ...], int]:
 
 
 def _numbers(reader: gguf.GGUFReader) -> tuple[int, ...]:
-    """Where the numbers of the header's structure are; of a list, those of its start."""
+    """Where the numbers of the header's structure are; of a list, the first few."""
     fields = [*reader.fields.values(), *(t.field for t in reader.tensors)]
     found = []
     for field in fields:

@@ -198,6 +198,14 @@ _WRONG = {
     "a token twice": ({"tokens": ["a", "b", "a"]}, "token 'a' is there twice"),
     "too many tokens": ({"tokens": list("abcde")}, "5 tokens for an embedding of 4"),
     "a merge of no token": ({"merges": ["a x"]}, "merge 'a x' is not of tokens"),
+    "a merge that makes a control token": (
+        {"token_type": [1, 1, CONTROL]},
+        "merge 'a b' is not of tokens of text",
+    ),
+    "scores that say nothing": (
+        {"model": "llama", "merges": [], "scores": [-1000.0] * 3},
+        "all tokens have the score -1000.0",
+    ),
     "half a merge": ({"merges": ["a"]}, "merge 'a' is not of tokens"),
     "an id outside": ({"bos_token_id": 3}, "bos_token_id = 3 is not in the vocab"),
     "an id that is a text": (

@@ -68,10 +68,7 @@ def _byte_level(header: Header, vocabulary: Vocabulary) -> dict[str, Any]:
     rule = rule_of(header)
     vocab = {t: i for i, t in enumerate(vocabulary.tokens)}
     for i in vocabulary.of_types(UNUSED):
-        if (
-            vocabulary.tokens[i] == f"[PAD{i}]"
-        ):  # the converter's, for an id of no token
-            del vocab[f"[PAD{i}]"]
+        vocab.pop(f"[PAD{i}]", None)  # the converter's name for an id of no token
     merges = _listed_merges(header, vocabulary)
     is_own = rule.regex is None
     level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}

@@ -18,6 +18,7 @@ EXTRAS = {
     "wandb": ("wandb",),
     "s3": ("s3fs",),
     "gcs": ("gcsfs",),
+    "hf": ("safetensors", "tokenizers", "jinja2", "gguf"),
     "test": ("pytest", "hypothesis", "nbclient"),
     "bench": ("torch", "transformers"),
     "tpu": ("libtpu",),

@@ -68,7 +68,9 @@ def render(
 
 
 def encode_chat(
-    tokenizer: Tokenizer, messages: Sequence[Message], add_generation_prompt: bool = True
+    tokenizer: Tokenizer,
+    messages: Sequence[Message],
+    add_generation_prompt: bool = True,
 ) -> list[int]:
     """The ids of a conversation in the format that the model was trained with.
 
@@ -117,7 +119,8 @@ def _message(message: Any) -> dict[str, Any]:
         )
     if message["role"] not in ROLES:
         raise UserError(
-            f"a message's role is {str(message['role'])[:50]!r}; known: {' '.join(ROLES)}"
+            f"a message's role is {str(message['role'])[:50]!r}; known are"
+            f" {' '.join(ROLES)}"
         )
     return _plain(message) | {"role": authored.own(message["role"])}
 

@@ -44,7 +44,8 @@ class Writer:
             self._close_shard()
 
     def begin(self, bos: int | None) -> None:
-        """Open a document, with `bos` unless None; in a new shard if the last is full."""
+        """Open a document, with `bos` if there is one; in a new shard if the last one
+        is full."""
         if self._tokens >= SHARD_TOKENS:
             self._close_shard()
             self._shard, self._tokens = self._shard + 1, 0

@@ -6,9 +6,10 @@ follow them through `+`, `~`, trim, split, replace, join, slices, loops, macros 
 
 A template runs in this process, so it is limited: no attribute with an underscore, no
 change of its inputs, no loading of other templates; only the filters and methods of
-strings that are listed here; no large numbers; no text longer than LONGEST; no more than TOTAL
-made by all its steps together, which keeps it near a gigabyte at the worst; and every
-loop and call looks at the clock and stops after SECONDS. Over a limit is an error.
+strings that are listed here; no large numbers; no text longer than LONGEST; no more
+than TOTAL made by all its steps together, which keeps it near a gigabyte at the worst;
+and every loop and call looks at the clock and stops after SECONDS. Over a limit is an
+error. The limits are in genlm.data.template_limits.
 """
 
 import datetime
@@ -16,9 +17,7 @@ import functools
 import itertools
 import json
 import re
-import threading
-import time
-from typing import Any, Iterable, Iterator
+from typing import Any, Callable, Iterable, Iterator
 
 import jinja2
 from jinja2 import compiler, nodes
@@ -27,12 +26,15 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
 from jinja2.utils import Namespace
 
 from genlm.data import authored
+from genlm.data.template_limits import (
+    ITEM,
+    LONGEST,
+    Left,
+    product_weight,
+    require_small,
+    weight,
+)
 
-LONGEST = 1 << 24  # characters
-TOTAL = 1 << 28  # characters
-SECONDS = 5.0
-_LARGEST = 1 << 10  # bits of a product
-_ITEM = 64  # an item of a list weighs as many characters
 _SOURCE = 1 << 20  # characters of a template
 
 _FILTERS = frozenset(
@@ -74,27 +76,6 @@ class Template:
         """
         self._environment.left.renew()
         return self._template.render(**variables)
-
-
-class _Left(threading.local):
-    """What a rendering may still use; each thread has its own."""
-
-    end, size = 0.0, 0  # of time.monotonic(); characters
-
-    def renew(self) -> None:
-        self.end, self.size = time.monotonic() + SECONDS, TOTAL
-
-    def look_at_clock(self) -> None:
-        if time.monotonic() > self.end:
-            raise SecurityError(f"it runs longer than {SECONDS:g} seconds")
-
-    def take(self, size: int) -> None:
-        """Make sure that there is room for something of `size`."""
-        self.size -= size
-        if size > LONGEST or self.size < 0:
-            raise SecurityError(
-                f"it makes more than {LONGEST:,} characters at once or {TOTAL:,} in all"
-            )
 
 
 class _Code(compiler.CodeGenerator):
@@ -158,7 +139,7 @@ class _Generation(jinja2.ext.Extension):
 
 
 class _Names(Namespace):
-    """A namespace whose names have no underscore in front, as elsewhere in a sandbox."""
+    """A namespace in which no name begins with an underscore, as in a sandbox."""
 
     def __init__(*args: Any, **names: Any) -> None:  # `self` may be one of the names
         Namespace.__init__(*args, **names)
@@ -185,8 +166,11 @@ class _Environment(ImmutableSandboxedEnvironment):
 
     def __init__(self, **options: Any):
         super().__init__(**options)
-        self.left = _Left()
-        self._methods = {"join": self._join_method, "replace": self._replace}
+        self.left = Left()
+        self._methods: dict[str, Callable[..., str]] = {
+            "join": self._join_method,
+            "replace": self._replace,
+        }
         ours = {
             "join": self._join,
             "replace": self._replace,
@@ -222,7 +206,7 @@ class _Environment(ImmutableSandboxedEnvironment):
 
     def weighed(self, value: Any) -> Any:
         """`value`, which a step has made."""
-        self.left.take(_weight(value))
+        self.left.take(weight(value))
         if isinstance(value, (list, tuple, dict)):
             require_small(value)
         return value
@@ -231,7 +215,7 @@ class _Environment(ImmutableSandboxedEnvironment):
         return self._join(parts)
 
     def _join(self, parts: Iterable[Any], between: str = "") -> str:
-        texts = [str(part) for part in itertools.islice(parts, LONGEST // _ITEM)]
+        texts = [str(part) for part in itertools.islice(parts, LONGEST // ITEM)]
         self.left.take(sum(map(len, texts)) + len(between) * len(texts))
         return authored.join(texts, between)
 
@@ -245,9 +229,9 @@ class _Environment(ImmutableSandboxedEnvironment):
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         if operator == "+":
-            self.left.take(_weight(left) + _weight(right))
+            self.left.take(weight(left) + weight(right))
         elif operator == "*":
-            self.left.take(_product_weight(left, right))
+            self.left.take(product_weight(left, right))
         elif operator == "**" or (operator == "%" and isinstance(left, str)):
             raise SecurityError(f"it uses {operator}, which could grow without end")
         return super().call_binop(context, operator, left, right)
@@ -262,48 +246,12 @@ class _Environment(ImmutableSandboxedEnvironment):
         if isinstance(owner, str):
             name = __obj.__name__
             if name not in _METHODS:
-                raise SecurityError(f"it uses {name}, which is not allowed in a template")
+                raise SecurityError(
+                    f"it uses {name}, which is not allowed in a template"
+                )
             if name in __self._methods:
                 return __self._methods[name](owner, *args, **kwargs)
         return __self.weighed(super().call(__context, __obj, *args, **kwargs))
-
-
-def _weight(value: Any) -> int:
-    """About how much room `value` takes, in characters."""
-    if isinstance(value, str):
-        return len(value)
-    if isinstance(value, (list, tuple, dict)):
-        return _ITEM * len(value)
-    return 1
-
-
-def require_small(value: Any) -> None:
-    """Make sure that `value`, written out with all that is in it, is not too long.
-
-    A list that holds another twice, which holds another twice, is short and endless.
-
-    Raises:
-      SecurityError: it is.
-    """
-    left, stack = LONGEST, [value]
-    while stack:
-        item = stack.pop()
-        left -= _weight(item)
-        if left < 0:
-            raise SecurityError(f"it makes a list of more than {LONGEST:,} characters")
-        if isinstance(item, dict):
-            stack += [*item.keys(), *item.values()]
-        elif isinstance(item, (list, tuple)):
-            stack += item
-
-
-def _product_weight(left: Any, right: Any) -> int:
-    if isinstance(left, int):
-        left, right = right, left
-    if isinstance(left, (str, list, tuple)) and isinstance(right, int):
-        return _weight(left) * max(0, right)
-    bits = sum(n.bit_length() for n in (left, right) if isinstance(n, int))
-    return bits if bits < _LARGEST else LONGEST + 1
 
 
 def _to_json(

@@ -32,8 +32,8 @@ class Tokenizer(Protocol):
 def prompt_ids(tokenizer: Tokenizer, prompt: str) -> list[int]:
     """The ids that a model reads before it continues `prompt`: BOS and the text's.
 
-    A model without BOS reads the text's alone. Before an empty text it reads STOP, which
-    stood before most documents of its training.
+    A model without BOS reads the text's alone, and STOP where that is empty: it stood
+    before most documents of its training.
     """
     ids = tokenizer.encode(prompt.encode()).tolist()
     bos = tokenizer.special.bos

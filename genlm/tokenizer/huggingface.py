@@ -4,19 +4,20 @@ Before: genlm.interop.hf_tokenizer, which reads one from a folder. The `tokenize
 library does the work; what is here are bytes, control tokens and the file.
 https://github.com/huggingface/tokenizers
 
-Untrusted text. The library's own untrusted mode (`encode_special_tokens`) parses none of
-the added tokens that are marked special. It guarantees no more: the model beneath may
-still find such a token as a piece (Unigram holds «</s>» like any word). Here a text in
-which that happens is encoded once more with those pieces out of reach. Added tokens that
-are *not* marked special (often «<tool_call>», runs of spaces) are text to the library,
-and text to this class: a user may spell them as anybody may.
+Untrusted text. The library's own untrusted mode (`encode_special_tokens`) parses none
+of the added tokens that are marked special. It guarantees no more: the model beneath
+may still find such a token as a piece (Unigram holds «</s>» like any word). Here a text
+in which that happens is encoded once more with those pieces out of reach. Added tokens
+that are *not* marked special (often «<tool_call>», runs of spaces) are text to the
+library, and text to this class: a user may spell them as anybody may.
 
 Bytes. decode(encode(x)) is x for any bytes where the vocabulary is of bytes (byte-level
 BPE with all 256, as GPT-2's), after the model's own normalisation: Qwen's composes
-characters (NFC), Llama 2's puts a space in front, which decoding takes away again. Bytes
-that are not UTF-8 become byte tokens; the stretches between them are encoded one by one.
-Where a byte has no token, encode refuses it, and never drops it as the library does.
-A vocabulary without bytes has one token for all that it cannot spell, as in the library.
+characters (NFC), Llama 2's puts a space in front, which decoding takes away again.
+Bytes that are not UTF-8 become byte tokens; the stretches between them are encoded one
+by one. Where a byte has no token, encode refuses it, and never drops it as the library
+does. A vocabulary without bytes has one token for all that it cannot spell, as in the
+library.
 """
 
 import copy
@@ -80,13 +81,18 @@ class HuggingFaceTokenizer:
             for token in content.get("added_tokens") or []
             if token["special"]
         }
+        for text, i in self.controls.items():
+            if (counted := self._trusted.token_to_id(text)) != i:
+                raise ValueError(f"token {text!r} has id {i}, but comes as {counted}")
         unknown = _unknown(content["model"])
         self._forged = frozenset(i for t, i in self.controls.items() if t != unknown)
         self._names = re.compile(
             "|".join(map(re.escape, sorted(self.controls, key=len, reverse=True)))
             or r"(?!)"
         )
-        self._spelling = spelling.of(content, self._trusted, set(self.controls.values()))
+        self._spelling = spelling.of(
+            content, self._trusted, set(self.controls.values())
+        )
 
     def encode(self, text: bytes) -> np.ndarray:
         """Ids [length] (int32) of `text`, in which nothing becomes a control token.
@@ -171,10 +177,10 @@ class HuggingFaceTokenizer:
         try:
             own = json.loads(path.read_bytes())
             special = own["special"] | {"stops": tuple(own["special"]["stops"])}
-            path = directory / _LIBRARY_FILE
-            content = json.loads(path.read_bytes())
             path = directory / _TEMPLATE_FILE
             template = path.read_bytes().decode() if path.exists() else None
+            path = directory / _LIBRARY_FILE
+            content = json.loads(path.read_bytes())
             return cls(
                 content,
                 vocab_size=own["vocab_size"],
@@ -207,11 +213,7 @@ class HuggingFaceTokenizer:
         names: drawn anew in every process, they reach neither a file nor an answer."""
         secret = secrets.token_hex(16)
         seals = {text: f"\ufdd0{secret}.{i}\ufdd1" for text, i in self.controls.items()}
-        tokenizer = build(_renamed(self.content, seals))
-        for text, i in self.controls.items():
-            if tokenizer.token_to_id(seals[text]) != i:
-                raise UserError(f"the tokenizer has no steady id for {text!r}")
-        return tokenizer, seals
+        return build(_renamed(self.content, seals)), seals
 
 
 def build(content: dict[str, Any]) -> Any:
@@ -268,7 +270,5 @@ def _renamed(content: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
         model["unk_token"] = names.get(model["unk_token"], model["unk_token"])
     if "merges" in model:
         pairs = [m.split(" ") if isinstance(m, str) else m for m in model["merges"]]
-        model["merges"] = [
-            [a, b] for a, b in pairs if not {a, b, a + b} & names.keys()
-        ]
+        model["merges"] = [[a, b] for a, b in pairs if not {a, b, a + b} & names.keys()]
     return content

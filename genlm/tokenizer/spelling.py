@@ -89,9 +89,7 @@ def of(content: dict[str, Any], tokenizer: Any, silent: set[int]) -> Spelling:
     kinds = [step.get("type") for step in steps]
     if kinds == ["ByteLevel"]:
         pieces = {i: _byte_level(token) for i, token in tokens.items()}
-        byte_ids = {
-            b: vocab[c] for c, b in ALPHABET.items() if vocab.get(c) in tokens
-        }
+        byte_ids = {b: vocab[c] for c, b in ALPHABET.items() if vocab.get(c) in tokens}
         return _Table(pieces, pieces, byte_ids, _Strip(), is_byte_level=True)
     if (plan := _plan(steps)) is None:
         return _Library(tokenizer)
@@ -107,7 +105,9 @@ def of(content: dict[str, Any], tokenizer: Any, silent: set[int]) -> Spelling:
 _Change = Callable[[str | bytes], str | bytes]
 
 
-def _plan(steps: list[dict[str, Any]]) -> tuple[list[_Change], list[_Change], _Strip] | None:
+def _plan(
+    steps: list[dict[str, Any]],
+) -> tuple[list[_Change], list[_Change], _Strip] | None:
     """What a decoder's steps do to a token, to the first token, and to the whole text;
     None where they do more."""
     changes: list[_Change] = []
@@ -166,7 +166,8 @@ def _stripped(text: bytes, strip: _Strip) -> bytes:
 
 
 def _byte_level(token: str) -> bytes:
-    """A token with a character that stands for no byte is an added one: its own text."""
+    """What a token spells; one with a character that is no byte's is an added token,
+    which spells itself."""
     try:
         return bytes(ALPHABET[c] for c in token)
     except KeyError:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+import sys
 import time
 from typing import Any
 
@@ -301,6 +302,14 @@ def test_a_model_without_a_template_is_said():
     for tokenizer in (ByteTokenizer(), make_without_template()):
         with pytest.raises(UserError, match="no chat template"):
             chat.encode_chat(tokenizer, turns(["hello"]))
+
+
+def test_a_missing_jinja_is_said(monkeypatch):
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    monkeypatch.delitem(sys.modules, "genlm.data.template", raising=False)
+    monkeypatch.delattr("genlm.data.template", raising=False)
+    with pytest.raises(UserError, match=r"pip install 'genlm\[hf\]'"):
+        chat.encode_chat(_kept("chatml"), turns(["hello"]))
 
 
 def make_without_template() -> HuggingFaceTokenizer:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+import sys
 from typing import Any, Iterator
 
 from hypothesis import given
@@ -84,10 +85,12 @@ def test_smollm2s_ids_and_text_are_the_librarys(smollm2: HuggingFaceTokenizer):
 
 
 @pytest.mark.slow
-def test_all_ids_and_text_are_the_librarys(
-    tokenizer: HuggingFaceTokenizer, smollm2: HuggingFaceTokenizer
-):
+def test_all_ids_and_text_are_the_librarys(tokenizer: HuggingFaceTokenizer):
     _assert_is_the_library(tokenizer, None)
+
+
+@pytest.mark.slow
+def test_all_of_smollm2s_are_the_librarys(smollm2: HuggingFaceTokenizer):
     _assert_is_the_library(smollm2, None)
 
 
@@ -228,6 +231,12 @@ def test_saved_and_loaded_it_is_the_same(tokenizer: HuggingFaceTokenizer, tmp_pa
     assert opened.content == tokenizer.content
     text = made.PROSE[5].encode()
     np.testing.assert_array_equal(opened.encode(text), tokenizer.encode(text))
+
+
+def test_a_missing_library_is_said(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tokenizers", None)
+    with pytest.raises(UserError, match=r"pip install 'genlm\[hf\]'"):
+        make("byte_level")
 
 
 @pytest.mark.parametrize("name", ["tokenizer.json", "huggingface.json"])

@@ -1,9 +1,13 @@
-"""What tests share: eight simulated devices, quick compilation, and no race of
-hypothesis against the clock."""
+"""What tests share: eight simulated devices, quick compilation, no race of hypothesis
+against the clock, and SmolLM2's tokenizer."""
 
 import os
+from pathlib import Path
 
 from hypothesis import settings
+import pytest
+
+from tests.tokenizer import made
 
 FLAGS = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAGS}"
@@ -11,3 +15,8 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("PJRT_NPROC", "32")  # see genlm.parallel.hosts.spare_threads
 settings.register_profile("genlm", deadline=None, derandomize=True)
 settings.load_profile("genlm")
+
+
+@pytest.fixture(scope="session")
+def smollm2_folder(tmp_path_factory) -> Path:
+    return made.smollm2(tmp_path_factory.mktemp("smollm2"))

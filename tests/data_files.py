@@ -1,8 +1,15 @@
-"""Real text that tests train on, made from what every Python carries."""
+"""Real text that tests train on: what every Python carries, and a folder of data sets
+where there is one (GENLM_TEST_DATA names it).
+"""
 
+import os
 from pathlib import Path
 from pydoc_data.topics import topics
 import re
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def write_names(path: Path, count: int = 600) -> Path:
@@ -16,4 +23,13 @@ def write_prose(path: Path, num_bytes: int = 60_000) -> Path:
     """A file of prose, one text of about `num_bytes`."""
     text = "\n\n".join(topics[name] for name in sorted(topics))
     path.write_text(text[:num_bytes], "utf-8")
+    return path
+
+
+def shared(name: str) -> Path:
+    """A file or folder of the data sets; the test is skipped where it is not there."""
+    folder = os.environ.get("GENLM_TEST_DATA") or ROOT.parent / "shared" / "data"
+    path = Path(folder, name)
+    if not path.exists():
+        pytest.skip(f"no {name}: set GENLM_TEST_DATA to the folder that holds it")
     return path

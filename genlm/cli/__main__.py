@@ -13,6 +13,9 @@ VERBS = {
     "run": "run an experiment config",
     "sweep": "run a config at several settings and seeds, and compare",
     "generate": "continue prompts with a trained model",
+    "chat": "talk with a model of conversations",
+    "import": "make a run of a public model",
+    "export": "write a run as a folder that other tools open",
     "report": "write a run's report as one HTML file",
     "verify": "check a run's files against what was written",
     "doctor": "say what this machine and installation can do",
@@ -40,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     if argv is None:
         argv = sys.argv[1:]
-        if argv and argv[0] in ("run", "sweep", "generate"):
+        if argv and argv[0] in ("run", "sweep", "generate", "chat"):
             _take_huge_pages()
     name = f"genlm {argv[0]}" if argv else "genlm"
     _print_anything()

@@ -18,7 +18,7 @@ EXTRAS = {
     "wandb": ("wandb",),
     "s3": ("s3fs",),
     "gcs": ("gcsfs",),
-    "gguf": ("gguf",),
+    "hf": ("tokenizers", "jinja2", "gguf"),
     "test": ("pytest", "hypothesis", "nbclient"),
     "bench": ("torch", "transformers"),
     "tpu": ("libtpu",),

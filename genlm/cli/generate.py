@@ -51,7 +51,7 @@ def main(arguments: argparse.Namespace) -> int:
         config,
         ids,
         max_tokens=arguments.max_tokens,
-        stop_ids=(tokenizer.special.stop,),
+        stop_ids=tokenizer.special.all_stops,
         pad=tokenizer.special.pad,
         sampling=sampling,
         seed=arguments.seed,

@@ -2,7 +2,7 @@
 
 Before: shards. After: batches. A row holds `length` predictions, so `length` + 1
 token slots. A longer document is cut into pieces that overlap by one token, so that
-every token but BOS is predicted exactly once; short documents and last pieces are
+every token but the first is predicted exactly once; short documents and last pieces are
 packed by best fit, longest first (Ding et al. 2024, https://arxiv.org/abs/2404.10830):
 no row cuts a document that would have fitted whole.
 """

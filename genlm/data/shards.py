@@ -4,7 +4,8 @@ Before: tokenizer.encode. After: rows. A split ('train', 'valid') is a folder of
   tokens-00000.bin ...   ids, little-endian, in the dtype that index.json names
   documents.npy          [documents, 3] int64: shard, first token, length
   index.json             counts (documents, tokens, text bytes); dtype
-A document stands whole in one shard: BOS, its tokens, STOP.
+A document stands whole in one shard: BOS, its tokens, STOP; no BOS where the tokenizer
+has none.
 """
 
 import array
@@ -42,14 +43,16 @@ class Writer:
         with contextlib.suppress(OSError):  # already closed, unless something failed
             self._close_shard()
 
-    def begin(self, bos: int) -> None:
-        """Open a document with `bos`; in a new shard if the last one is full."""
+    def begin(self, bos: int | None) -> None:
+        """Open a document, with `bos` if there is one; in a new shard if the last one
+        is full."""
         if self._tokens >= SHARD_TOKENS:
             self._close_shard()
             self._shard, self._tokens = self._shard + 1, 0
             self._file = open(self.folder / f"tokens-{self._shard:05d}.bin", "wb")
         self._start = self._tokens
-        self.append(np.asarray([bos]), 0)
+        if bos is not None:
+            self.append(np.asarray([bos]), 0)
 
     def append(self, ids: np.ndarray, num_bytes: int) -> None:
         """Add ids [n] that spell `num_bytes` bytes of text to the open document."""
@@ -106,6 +109,7 @@ class Tokens:
     def bytes_per_token(self) -> float:
         """Text bytes a trained token, STOP counted and BOS not (it is never a target).
 
-        Turns nats a token into bits a byte of text.
+        Turns nats a token into bits a byte of text. Without BOS the first token of a
+        document is read and never a target, though its bytes count.
         """
         return self.index["bytes"] / (self.index["tokens"] - self.index["documents"])

@@ -76,4 +76,4 @@ def require_library() -> None:
     try:
         import gguf  # noqa: F401
     except ImportError as error:
-        raise UserError("GGUF files need it: pip install 'genlm[gguf]'") from error
+        raise UserError("GGUF files need it: pip install 'genlm[hf]'") from error

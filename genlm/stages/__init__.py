@@ -19,7 +19,15 @@ from genlm.errors import UserError
 from genlm.runs import directory
 from genlm.stages import rerun
 
-STAGES = ("prepare", "pretrain", "evaluate", "fit", "check")
+STAGES = (
+    "prepare",
+    "pretrain",
+    "evaluate",
+    "fit",
+    "check",
+    "import_model",
+    "answer",
+)
 
 
 def run(config: ConfigDict, workdir: Path) -> None:

@@ -128,8 +128,9 @@ def _xz(text: dict[str, list[bytes]]) -> float:
 def _documents(prepared: Prepared, split: str) -> list[np.ndarray]:
     """Ids of every document, without BOS, with STOP."""
     tokens, _ = prepared.split(split)
+    before = 0 if prepared.tokenizer.special.bos is None else 1
     return [
-        np.asarray(tokens.shards[shard][start + 1 : start + length], np.int64)
+        np.asarray(tokens.shards[shard][start + before : start + length], np.int64)
         for shard, start, length in tokens.documents
     ]
 

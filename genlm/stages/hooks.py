@@ -113,7 +113,7 @@ def make_writer(
             model,
             ids,
             max_tokens=evaluation.max_tokens,
-            stop_ids=(tokenizer.special.stop,),
+            stop_ids=tokenizer.special.all_stops,
             pad=tokenizer.special.pad,
             sampling=SamplingConfig(evaluation.temperature, top_p=evaluation.top_p),
             seed=seed,

@@ -28,4 +28,8 @@ def load(directory: Path) -> Tokenizer:
         from genlm.tokenizer.sentence_piece import SentencePieceTokenizer
 
         return SentencePieceTokenizer.load(directory)
+    if kind == "huggingface":
+        from genlm.tokenizer.huggingface import HuggingFaceTokenizer
+
+        return HuggingFaceTokenizer.load(directory)
     raise UserError(f"{path} names an unknown kind of tokenizer, {kind!r}")

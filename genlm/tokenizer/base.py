@@ -30,5 +30,13 @@ class Tokenizer(Protocol):
 
 
 def prompt_ids(tokenizer: Tokenizer, prompt: str) -> list[int]:
-    """The ids that a model reads before it continues `prompt`: BOS and the text's."""
-    return [tokenizer.special.bos, *tokenizer.encode(prompt.encode())]
+    """The ids that a model reads before it continues `prompt`: BOS and the text's.
+
+    A model without BOS reads the text's alone, and STOP where that is empty: it stood
+    before most documents of its training.
+    """
+    ids = tokenizer.encode(prompt.encode()).tolist()
+    bos = tokenizer.special.bos
+    if bos is None:
+        return ids or [tokenizer.special.stop]
+    return [bos, *ids]

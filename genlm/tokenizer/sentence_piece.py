@@ -28,7 +28,7 @@ class SentencePieceTokenizer:
     """A trained SentencePiece model (BPE or unigram) behind the protocol."""
 
     def __init__(self, model: bytes):
-        self._model = model
+        self.model = model
         self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
         sp = self._processor
         self.vocab_size = sp.vocab_size()
@@ -63,7 +63,7 @@ class SentencePieceTokenizer:
         return b"".join(self._pieces[i] for i in map(int, ids) if i in known)
 
     def save(self, directory: Path) -> None:
-        (directory / _MODEL).write_bytes(self._model)
+        (directory / _MODEL).write_bytes(self.model)
         (directory / "tokenizer.json").write_text(
             json.dumps({"kind": "sentence_piece", "model": _MODEL})
         )

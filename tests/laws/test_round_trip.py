@@ -12,9 +12,12 @@ import sentencepiece
 
 from genlm import tokenizer as tokenizers
 from genlm.errors import UserError
+from genlm.interop.tokenizer_content import make_tokenizer
 from genlm.tokenizer import sentence_piece
 from genlm.tokenizer.base import Tokenizer
 from genlm.tokenizer.byte import ByteTokenizer
+from genlm.tokenizer.huggingface import Extras
+from tests.tokenizer import made
 
 SAMPLE = [topics[name] for name in sorted(topics)[:30]]
 ODD = (
@@ -52,18 +55,37 @@ FORGERIES = (
 )
 
 
-@pytest.fixture(scope="module", params=["byte", "bpe", "unigram"])
+@pytest.fixture(scope="module", params=["byte", "bpe", "unigram", "huggingface"])
 def tokenizer(request) -> Tokenizer:
     if request.param == "byte":
         return ByteTokenizer()
+    if request.param == "huggingface":
+        return _hugging_face()
     return sentence_piece.train(SAMPLE, vocab_size=400, algorithm=request.param, seed=0)
+
+
+def _hugging_face() -> Tokenizer:
+    """A byte-level BPE as models from elsewhere have."""
+    pytest.importorskip("tokenizers")
+    names = zip(("pad_token", "bos_token", "eos_token"), made.CHATML)
+    return make_tokenizer(
+        made.byte_level(),
+        vocab_size=700,
+        adds_bos=True,
+        extras=Extras(None, dict(names)),
+    )
+
+
+def _controls(tokenizer: Tokenizer) -> list[int | None]:
+    special = tokenizer.special
+    return [special.pad, special.bos, *special.all_stops]
 
 
 def _assert_comes_back(tokenizer: Tokenizer, text: bytes) -> None:
     ids = tokenizer.encode(text)
     assert ids.dtype == np.int32 and ids.ndim == 1
     assert np.all((0 <= ids) & (ids < tokenizer.vocab_size))
-    assert not set(ids.tolist()) & set(tokenizer.special)
+    assert not set(ids.tolist()) & set(_controls(tokenizer))
     assert tokenizer.decode(ids) == tokenizer.decode(ids.tolist()) == text
 
 
@@ -105,9 +127,10 @@ def test_the_name_of_a_piece_is_text_like_any_other(tokenizer: Tokenizer, tmp_pa
 
 
 def test_control_tokens_are_three_and_spell_nothing(tokenizer: Tokenizer):
-    assert len(set(tokenizer.special)) == 3
-    assert all(0 <= i < tokenizer.vocab_size for i in tokenizer.special)
-    pad, bos, stop = tokenizer.special
+    pad, bos, stop = _controls(tokenizer)
+    assert pad is not None and bos is not None and stop is not None
+    assert len({pad, bos, stop}) == 3
+    assert all(0 <= i < tokenizer.vocab_size for i in (pad, bos, stop))
     inside = [bos, *tokenizer.encode(b"ab"), pad, stop]
     assert tokenizer.decode(inside) == b"ab"
     assert tokenizer.decode([-1, tokenizer.vocab_size, 10**9]) == b""

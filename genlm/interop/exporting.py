@@ -1,0 +1,40 @@
+"""EXPORT: an opened run -> a Hugging Face folder.
+
+Before: `run.open_run`. After: `from_pretrained` of transformers, vLLM, llama.cpp's
+converter. What is there afterwards is a whole folder or what was there before.
+"""
+
+from pathlib import Path
+
+from genlm.interop import folder, hf_config, weights
+from genlm.interop.hf_tokenizer import write_tokenizer
+from genlm.interop.run import Opened
+
+
+def write(opened: Opened, out: Path, dtype: str = "float32") -> None:
+    """Write config.json, safetensors, the tokenizer and what ends an answer.
+
+    Args:
+      dtype: of the weights in the files.
+
+    Raises:
+      UserError: no family of transformers has such a model (names what it lacks), or
+        `out` holds something else.
+    """
+    family = hf_config.family_of(opened.config)
+    special = opened.tokenizer.special
+    stops = list(special.all_stops)
+    config = hf_config.from_config(opened.config, family) | {
+        "bos_token_id": special.bos,
+        "eos_token_id": stops if len(stops) > 1 else stops[0],
+        "pad_token_id": special.pad,
+    }
+    with folder.exporting(out) as partial:
+        folder.write_folder(
+            partial,
+            config,
+            weights.tensors(opened.params, opened.config, family),
+            shapes=weights.shapes(opened.config, family),
+            dtype=dtype,
+        )
+        write_tokenizer(opened.tokenizer, partial)

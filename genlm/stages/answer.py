@@ -1,0 +1,105 @@
+"""ANSWER: what a run writes after prompts, or answers in a conversation.
+
+Before: import_model or pretrain. Writes answers.jsonl, a prompt a line.
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from genlm import config as configs
+from genlm.data import chat
+from genlm.errors import UserError, require_text
+from genlm.inference import decode
+from genlm.inference.sampling import SamplingConfig
+from genlm.interop.run import find, is_choice, open_run
+from genlm.parallel import hosts
+from genlm.runs import directory, lineage
+from genlm.stages import rerun
+from genlm.tokenizer.base import prompt_ids
+
+READS = ("seed", "source", "checkpoint", "answer")
+
+
+@dataclasses.dataclass(frozen=True)
+class AnswerConfig:
+    """chat: prompts are what a user says, put into the model's template."""
+
+    prompts: tuple[str, ...]
+    chat: bool
+    system: str  # what a chat model is told first; empty: nothing
+    max_tokens: int
+    temperature: float
+    top_k: int
+    top_p: float
+
+    def __post_init__(self) -> None:
+        if not self.prompts or self.max_tokens < 1:
+            raise UserError("answer.prompts has none, or max_tokens is not positive")
+        for text in (*self.prompts, self.system):
+            require_text(text, "answer")
+        self.sampling()
+
+    def sampling(self) -> SamplingConfig:
+        return SamplingConfig(self.temperature, self.top_k, self.top_p)
+
+
+def read(config: ConfigDict) -> AnswerConfig:
+    """What this stage reads of a config, checked."""
+    if not is_choice(str(config.checkpoint)):
+        raise UserError(f"checkpoint {config.checkpoint!r} is none")
+    return configs.to_dataclass(AnswerConfig, config.answer)
+
+
+def run(config: ConfigDict, workdir: Path) -> None:
+    """Write workdir/answers.jsonl."""
+    asked = read(config)
+    source = find(Path(config.source))
+    outputs = lineage.read(source).get("outputs")
+    inputs = {str(source): {"sha256": lineage.digest(outputs)}}
+    if rerun.is_finished(config, workdir, inputs, renew=True):
+        _show(workdir)
+        return
+    hosts.setup()
+    params, model, tokenizer, _ = open_run(source, str(config.checkpoint))
+    if asked.chat:
+        system = [{"role": "system", "content": asked.system}] if asked.system else []
+        ids = [
+            chat.encode_chat(tokenizer, [*system, {"role": "user", "content": prompt}])
+            for prompt in asked.prompts
+        ]
+    else:
+        ids = [prompt_ids(tokenizer, prompt) for prompt in asked.prompts]
+    decode.require_memory(model, ids, asked.max_tokens)
+    answers = decode.generate(
+        params,
+        model,
+        ids,
+        max_tokens=asked.max_tokens,
+        stop_ids=tokenizer.special.all_stops,
+        pad=tokenizer.special.pad,
+        sampling=asked.sampling(),
+        seed=config.seed,
+    )
+    directory.create(workdir)
+    lines = [
+        {
+            "prompt": prompt,
+            "text": tokenizer.decode(answer.tokens).decode("utf-8", "replace"),
+            "stop_reason": answer.stop_reason,
+        }
+        for prompt, answer in zip(asked.prompts, answers)
+    ]
+    rows = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    directory.write_atomic(workdir / "answers.jsonl", rows)
+    rerun.save_config(config, workdir)
+    lineage.write(workdir, inputs, lineage.of_outputs(workdir, ["answers.jsonl"]))
+    _show(workdir)
+
+
+def _show(workdir: Path) -> None:
+    for line in (workdir / "answers.jsonl").read_text("utf-8").splitlines():
+        row = json.loads(line)
+        print(f"--- {row['prompt']!r}\n{row['text']}\n", flush=True)

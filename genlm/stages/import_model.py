@@ -12,7 +12,7 @@ import jax
 from ml_collections import ConfigDict
 
 from genlm.errors import UserError
-from genlm.interop import bring
+from genlm.interop import bring, hf_config
 from genlm.interop import run as interop
 from genlm.interop import weights
 from genlm.model import transformer

@@ -105,6 +105,7 @@ def pretrain(size: str = "nano") -> ConfigDict:
                 "keep_best": True,
                 "keep_every": 0,
                 "copy_to": "",
+                "export_every": 0,
             },
             "guard": {
                 "spike": 10.0,

@@ -9,6 +9,16 @@ from pathlib import Path
 from genlm.interop import folder, hf_config, weights
 from genlm.interop.hf_tokenizer import write_tokenizer
 from genlm.interop.run import Opened
+from genlm.model.config import TransformerConfig
+
+
+def check(config: TransformerConfig) -> None:
+    """Make sure that such a model can be exported.
+
+    Raises:
+      UserError: it cannot (names what no family has).
+    """
+    hf_config.family_of(config)
 
 
 def write(opened: Opened, out: Path, dtype: str = "float32") -> None:

@@ -7,6 +7,7 @@ samples.jsonl (what the model writes), and the scores that pick the best checkpo
 import collections
 import dataclasses
 import itertools
+from pathlib import Path
 from typing import Any, Callable, Iterator
 
 import jax
@@ -17,6 +18,8 @@ from genlm.errors import UserError, require_text
 from genlm.evaluate import perplexity
 from genlm.inference import decode
 from genlm.inference.sampling import SamplingConfig
+from genlm.interop import exporting
+from genlm.interop.run import Opened
 from genlm.model.config import TransformerConfig
 from genlm.parallel import sharding
 from genlm.stages.prepare import Prepared
@@ -127,6 +130,34 @@ def make_writer(
         }
 
     return write
+
+
+def at_any_step(
+    run: Callable[[Any], dict[str, Any]],
+) -> Callable[[Any, int], dict[str, Any]]:
+    """A hook's `run` of a function of params alone."""
+    return lambda params, step: run(params)
+
+
+def make_export(
+    workdir: Path, model: TransformerConfig, tokenizer: Tokenizer, every: int
+) -> Callable[[Any, int], dict[str, Any]]:
+    """A function of params and step that writes workdir/exports/<step>, whole, in the
+    place of what an earlier attempt left there.
+
+    Raises:
+      UserError: there are to be exports, and the model cannot be exported.
+    """
+    if every:
+        exporting.check(model)
+
+    def export(params: Any, step: int) -> dict[str, Any]:
+        (workdir / "exports").mkdir(exist_ok=True)
+        out = workdir / "exports" / str(step)
+        exporting.write(Opened(params, model, tokenizer, step), out)
+        return {}
+
+    return export
 
 
 def on_devices(host_batches: Iterator[batches.Batch], mesh: Any) -> Iterator[Any]:

@@ -78,7 +78,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
         rerun.save_config(config, workdir)  # not before what was there has opened
         lineage.write(workdir, prepared.inputs, {})
         interop.save_model(workdir, model, prepared.tokenizer)
-        looks = _make_looks(prepared, model, recipe, parts, mesh)
+        looks = _make_looks(workdir, prepared, model, recipe, parts, mesh)
         journal = metrics.Log(workdir / "events.jsonl", None, recipe.guard.disk_seconds)
         _train(_Run(workdir, prepared, recipe, mesh, parts, looks, journal), state)
     lineage.write(workdir, prepared.inputs, outputs(workdir))
@@ -173,10 +173,12 @@ class _Looks(NamedTuple):
 
     validate: Any
     write: Any
+    export: Any
     probe: Any
 
 
 def _make_looks(
+    workdir: Path,
     prepared: Prepared,
     model: TransformerConfig,
     recipe: Recipe,
@@ -193,6 +195,9 @@ def _make_looks(
         evaluation.max_rows,
     )
     write = hooks.make_writer(model, prepared.tokenizer, evaluation, recipe.seed)
+    export = hooks.make_export(
+        workdir, model, prepared.tokenizer, recipe.saving.export_every
+    )
     look = make_probe(
         model,
         parts.optimizer,
@@ -201,7 +206,7 @@ def _make_looks(
         num_microbatches=train.num_microbatches,
         trained=optimizers.trained(recipe.optimizing, parts.specs),
     )
-    return _Looks(validate, write, look)
+    return _Looks(validate, write, export, look)
 
 
 class _Run(NamedTuple):
@@ -279,8 +284,13 @@ def _attempt(run: _Run, plan: Plan, state: TrainState) -> None:
             journal=journal,
             checkpoints=checkpoints,
             hooks=(
-                loop.Hook(evaluation.eval_every, looks.validate, log),
-                loop.Hook(evaluation.sample_every, looks.write, samples),
+                loop.Hook(
+                    evaluation.eval_every, hooks.at_any_step(looks.validate), log
+                ),
+                loop.Hook(
+                    evaluation.sample_every, hooks.at_any_step(looks.write), samples
+                ),
+                loop.Hook(saving.export_every, looks.export, log),
             ),
             probe=loop.Probe(
                 train.probe_every, looks.probe, open_log("health", watching)
@@ -328,5 +338,6 @@ def outputs(workdir: Path) -> dict[str, str]:
     manifests = sorted(checkpoint.root(workdir).glob(f"{last}.*.json"))
     names = ["model.json", "tokenizer", "metrics.jsonl", "samples.jsonl"]
     names += ["health.jsonl"]
+    names += ["exports"] if (workdir / "exports").exists() else []
     names += [str(p.relative_to(workdir)) for p in manifests]
     return lineage.of_outputs(workdir, names)

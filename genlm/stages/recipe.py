@@ -92,10 +92,13 @@ class CheckpointConfig:
     keep_best: bool
     keep_every: int  # steps; one at each stays for good; 0: none
     copy_to: str  # a remote folder that gets a copy of each; '' for none
+    export_every: int  # steps between exports to exports/<step>; 0: never
 
     def __post_init__(self) -> None:
         if self.save_every < 1 or self.keep_last < 1:
             raise UserError("checkpoint.save_every and keep_last are at least 1")
+        if self.export_every < 0:
+            raise UserError("checkpoint.export_every is below 0")
         if self.keep_every < 0 or self.keep_every % self.save_every:
             raise UserError(
                 f"checkpoint.keep_every {self.keep_every} is not a multiple of"

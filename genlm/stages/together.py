@@ -83,6 +83,7 @@ def _check_settings(recipe: Recipe) -> None:
         "train.probe_every": recipe.train.probe_every,
         "train.profile_steps": any(recipe.train.profile_steps),
         "train.watch": recipe.train.watch,
+        "checkpoint.export_every": recipe.saving.export_every,
         "guard.max_rewinds": recipe.guard.max_rewinds,
     }
     for name, value in asked.items():
@@ -217,8 +218,8 @@ def _open(
         journal,
         readings,
         (
-            loop.Hook(evaluation.eval_every, validate, log),
-            loop.Hook(evaluation.sample_every, write, samples),
+            loop.Hook(evaluation.eval_every, hooks.at_any_step(validate), log),
+            loop.Hook(evaluation.sample_every, hooks.at_any_step(write), samples),
         ),
         stack.enter_context(checkpoints),
     )

@@ -40,11 +40,11 @@ class LoopConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Hook:
-    """Every so many steps (0: never) and after the last, `run(params)` gives a row for
-    `log`; it sees the parameters only."""
+    """Every so many steps (0: never) and after the last, `run(params, step)` gives a
+    row for `log`, or an empty one. After a resume it runs again at the same steps."""
 
     every: int
-    run: Callable[[Any], dict[str, Any]]
+    run: Callable[[Any, int], dict[str, Any]]
     log: Log
 
     def is_due(self, step: int, is_last: bool) -> bool:
@@ -164,9 +164,10 @@ def train(
             scores: dict[str, Any] = {}
             for hook in (h for h in hooks if h.is_due(step, is_last)):
                 with paused():
-                    row = hook.run(model_params(state))
+                    row = hook.run(model_params(state), step)
                 scores |= row
-                hook.log.write({"step": step, **row})
+                if row:
+                    hook.log.write({"step": step, **row})
             if is_done or step % config.save_every == 0 or checkpoints.is_owed():
                 with paused():
                     for each in logs:

@@ -161,7 +161,7 @@ def _between(
         scores: dict[str, Any] = {}
         try:
             for hook in (h for h in run.hooks if h.is_due(step, is_last)):
-                row = hook.run(loop.model_params(own))
+                row = hook.run(loop.model_params(own), step)
                 scores |= row
                 hook.log.write({"step": step, **row})
             if is_saved:

@@ -48,6 +48,7 @@ def _command(names: Path, workdir: Path, num_steps: int) -> list[str]:
         "guard.disk_seconds": 60.0,
         "train.watch": "tensorboard",
         "checkpoint.copy_to": f"{workdir}-copy",
+        "checkpoint.export_every": 100,
     }
     overrides = [f"--config.{k}={v}" for k, v in settings.items()]
     return ["run", RECIPE, "--workdir", str(workdir), *overrides]
@@ -168,8 +169,16 @@ def _check_kills(
     assert logged == [s for s in range(1, num_steps + 1) if s not in left_out]
     for a, b in zip(arrays(killed), arrays(Path(f"{killed}-copy")), strict=True):
         np.testing.assert_array_equal(a, b)
+    whole, again = (_files(run / "exports") for run in (straight, killed))
+    assert len(whole) >= 5 * num_steps // 100 and whole == again
     event_files.check_tensorboard(killed)
     return killed
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    """What every file in a folder holds."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 def test_a_run_killed_in_a_save_ends_as_an_uninterrupted_one(tmp_path):

@@ -22,7 +22,7 @@ def step(state, batch, frozen):
         threading.Event().wait()
     return test_loop._step(state, batch, frozen)
 
-def hook(params):
+def hook(params, step):
     if sys.argv[2] == "hook":
         time.sleep(7)
     return {}

@@ -46,7 +46,7 @@ def train(
 
 
 def test_a_signal_in_the_last_step_stops_what_would_come_after(tmp_path):
-    def stop(params):
+    def stop(params, step):
         signal.raise_signal(signal.SIGTERM)
         return {}
 
@@ -56,7 +56,7 @@ def test_a_signal_in_the_last_step_stops_what_would_come_after(tmp_path):
 
 
 def test_hooks_and_compiling_are_not_in_tokens_a_second(tmp_path):
-    def slow(params):
+    def slow(params, step):
         time.sleep(0.5)
         return {}
 

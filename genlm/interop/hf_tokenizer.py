@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from genlm.errors import UserError
+from genlm.errors import UserError, require_text
 from genlm.interop import sentence_piece_json
 from genlm.interop.tokenizer_content import (
     added_token,
@@ -53,7 +53,7 @@ def read_tokenizer(folder: Path, vocab_size: int) -> HuggingFaceTokenizer:
     try:
         ids = check_content(content, vocab_size)
     except ValueError as error:
-        raise UserError(f"{path} {error}") from error
+        raise UserError(f"{path} is damaged: {error}") from error
     stops = _stop_ids(folder, vocab_size)
     for name in ("bos_token", "eos_token"):
         if name in names and names[name] not in ids:
@@ -71,7 +71,7 @@ def read_tokenizer(folder: Path, vocab_size: int) -> HuggingFaceTokenizer:
             extras=extras,
         )
     except ValueError as error:
-        raise UserError(f"{path}: {error}") from error
+        raise UserError(f"{path} is damaged: {error}") from error
 
 
 def write_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
@@ -192,6 +192,7 @@ def _text(value: Any, name: str, path: Path) -> str:
     text = value.get("content") if isinstance(value, dict) else value
     if not isinstance(text, str):
         raise UserError(f"{path}: {name} is {value!r:.60}, which is no token")
+    require_text(text, f"{path}: {name}")
     return text
 
 
@@ -253,10 +254,11 @@ def _chat_template(folder: Path, config: dict[str, Any]) -> str | None:
     if found is None:
         path, found = folder / _CONFIG, config.get("chat_template")
     if isinstance(found, list):
-        named = {t.get("name"): t.get("template") for t in found if isinstance(t, dict)}
-        found = named.get("default", "")
+        named = [t for t in found if isinstance(t, dict) and t.get("name") == "default"]
+        found = named[0].get("template") if named else ""
     if found is not None and not (isinstance(found, str) and found):
         raise UserError(f"{path}: chat_template is no template")
+    require_text(found or "", f"{path}: chat_template")
     return found
 
 

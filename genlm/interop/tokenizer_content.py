@@ -71,20 +71,20 @@ def check_content(content: dict[str, Any], vocab_size: int) -> dict[str, int]:
     model, added = content.get("model"), content.get("added_tokens", [])
     vocab = model.get("vocab") if isinstance(model, dict) else None
     if isinstance(vocab, list):
-        if not all(isinstance(p, list) and len(p) == 2 for p in vocab):
-            raise ValueError("is damaged: its pieces are not [text, score]")
+        if not all(map(_is_piece, vocab)):
+            raise ValueError("its pieces are not [text, score]")
         vocab = {piece: i for i, (piece, _) in enumerate(vocab)}
     if not isinstance(vocab, dict):
-        raise ValueError("is damaged: it has no model with a vocab")
+        raise ValueError("it has no model with a vocab")
     if not isinstance(added, list) or not all(map(_is_added_token, added)):
-        raise ValueError("is damaged: its added_tokens are not a list of tokens")
+        raise ValueError("its added_tokens are not a list of tokens")
     ids = vocab | {token["content"]: token["id"] for token in added}
     for text, i in ids.items():
         if not isinstance(text, str) or type(i) is not int:
-            raise ValueError(f"is damaged: {text!r:.60} has the id {i!r:.60}")
+            raise ValueError(f"{text!r:.60} has the id {i!r:.60}")
         if not 0 <= i < vocab_size:
             raise ValueError(
-                f"has the id {i} for {text!r:.60}, outside the model's vocabulary of"
+                f"id {i} of {text!r:.60} is outside the model's vocabulary of"
                 f" {vocab_size}"
             )
     return ids
@@ -117,9 +117,12 @@ def _bos(
     """The id that stands before every text."""
     if adds_bos is None:
         try:
-            return _first_id(content.get("post_processor"))
+            first = _first_id(content.get("post_processor"))
         except (KeyError, TypeError, IndexError, AttributeError) as error:
-            raise ValueError("is damaged: its post_processor is none") from error
+            raise ValueError("its post_processor is none") from error
+        if first is not None and first not in ids.values():
+            raise ValueError(f"it begins a text with {first!r:.60}")
+        return first
     return ids.get(names["bos_token"]) if adds_bos and "bos_token" in names else None
 
 
@@ -137,6 +140,10 @@ def _first_id(processor: Any) -> int | None:
     if kind in ("BertProcessing", "RobertaProcessing"):
         return processor["cls"][1]
     return None
+
+
+def _is_piece(piece: Any) -> bool:
+    return isinstance(piece, list) and len(piece) == 2 and isinstance(piece[0], str)
 
 
 def _is_added_token(token: Any) -> bool:

@@ -244,7 +244,16 @@ def _one_line(error: Exception) -> str:
 
 
 def _ids(tokenizer: Any, text: str) -> list[int]:
-    return tokenizer.encode(text, add_special_tokens=False).ids
+    """The library's ids of `text`, with nothing put around it.
+
+    Raises:
+      UserError: it has characters that the vocabulary cannot spell, nor call unknown.
+    """
+    try:
+        return tokenizer.encode(text, add_special_tokens=False).ids
+    except Exception as error:  # the library raises no narrower one
+        reason = str(error).split("\n")[0][:200]
+        raise UserError(f"this model's tokenizer refuses the text: {reason}") from error
 
 
 def _unknown(model: dict[str, Any]) -> str | None:

@@ -158,11 +158,13 @@ def _changed(token: str, changes: list[_Change]) -> bytes:
 
 
 def _stripped(text: bytes, strip: _Strip) -> bytes:
-    for _ in range(strip.start):
-        text = text.removeprefix(strip.character)
-    for _ in range(strip.stop):
-        text = text.removesuffix(strip.character)
-    return text
+    size, start, end = len(strip.character), 0, len(text)
+    while start < strip.start * size and text.startswith(strip.character, start):
+        start += size
+    first = max(start, len(text) - strip.stop * size)
+    while first < end and text.endswith(strip.character, start, end):
+        end -= size
+    return text[start:end]
 
 
 def _byte_level(token: str) -> bytes:

@@ -12,6 +12,7 @@ import sentencepiece
 
 from genlm.errors import UserError
 from genlm.interop.hf_tokenizer import read_tokenizer, write_tokenizer
+from genlm.interop.tokenizer_content import added_token
 from genlm.tokenizer import sentence_piece
 from genlm.tokenizer.base import Tokenizer, prompt_ids
 from genlm.tokenizer.byte import ByteTokenizer
@@ -160,11 +161,11 @@ def test_a_folder_without_a_tokenizer_says_how_to_make_one(tmp_path: Path):
         read_tokenizer(tmp_path, SIZE)
 
 
+BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
 SMALL = {
-    "added_tokens": [{"id": 2, "content": "</s>", "special": True}],
-    "normalizer": {"type": "Prepend", "prepend": "▁"},
-    "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False},
-    "decoder": {"type": "ByteLevel"},
+    "added_tokens": [added_token("</s>", 2, is_special=True)],
+    "pre_tokenizer": BYTE_LEVEL,
+    "decoder": BYTE_LEVEL,
     "model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "</s>": 2}, "merges": []},
 }
 
@@ -191,6 +192,12 @@ def test_mutated_files_are_read_or_refused(data: Any, tmp_path_factory):
         tokenizer.decode(tokenizer.encode(b"ab"))
     except UserError as error:
         assert "\n" not in str(error)
+
+
+def test_what_is_mutated_is_whole(tmp_path: Path):
+    config = {"eos_token": "</s>"}
+    write(tmp_path, tokenizer=SMALL, tokenizer_config=config)
+    assert read_tokenizer(tmp_path, 5).encode(b"ab").tolist() == [0, 1]
 
 
 def _kind(tokenizer: Any) -> str:

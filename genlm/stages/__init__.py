@@ -2,8 +2,8 @@
 
 A config with `stage` is one stage, run in the workdir. A config with `stages` is a
 life: each named section is a stage config, run in order in workdir/<name>; where such
-a section's `data.prepared`, `source` or `runs` names an earlier stage, it means that
-stage's directory. A stage module has READS (what must stand in its config),
+a section's `data.prepared`, `source`, `base` or `runs` names an earlier stage, it means
+that stage's directory. A stage module has READS (what must stand in its config),
 read(config), which checks every value, and run(config, workdir).
 """
 
@@ -73,8 +73,8 @@ def _section(config: ConfigDict, name: str, workdir: Path) -> ConfigDict:
             )
         return value
 
-    places = (section.get("data", ConfigDict()), "prepared"), (section, "source")
-    for node, key in places:
+    data = section.get("data", ConfigDict())
+    for node, key in (data, "prepared"), (section, "source"), (section, "base"):
         if key in node:
             node[key] = place(key, node[key])
     if "runs" in section:

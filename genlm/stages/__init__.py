@@ -19,15 +19,7 @@ from genlm.errors import UserError
 from genlm.runs import directory
 from genlm.stages import rerun
 
-STAGES = (
-    "prepare",
-    "pretrain",
-    "evaluate",
-    "fit",
-    "check",
-    "import_model",
-    "answer",
-)
+STAGES = tuple("prepare pretrain evaluate fit check import_model answer".split())
 
 
 def run(config: ConfigDict, workdir: Path) -> None:

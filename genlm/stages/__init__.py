@@ -65,7 +65,11 @@ def _section(config: ConfigDict, name: str, workdir: Path) -> ConfigDict:
             )
         return value
 
-    places = (section.get("data", ConfigDict()), "prepared"), (section, "source")
+    places = (
+        (section.get("data", ConfigDict()), "prepared"),
+        (section.get("tokenizer", ConfigDict()), "source"),
+        (section, "source"),
+    )
     for node, key in places:
         if key in node:
             node[key] = place(key, node[key])

@@ -12,7 +12,12 @@ from genlm.runs import directory, lineage
 _OURS = (  # what no stage makes before its config.json
     "checkpoints tokens tokenizer model.json lineage.json metrics.jsonl results.json"
 ).split()
-_INPUTS = ("data.prepared", "source", "runs")  # compared by content, not by path
+_INPUTS = (
+    "data.prepared",
+    "tokenizer.source",
+    "source",
+    "runs",
+)  # compared by content, not by path
 
 
 def check_kind(config: ConfigDict, workdir: Path) -> None:

@@ -14,7 +14,13 @@ def pretrain(size: str = "nano") -> ConfigDict:
         {
             "stage": "pretrain",
             "seed": 0,
-            "tokenizer": {"kind": "byte", "vocab_size": 2048, "sample_bytes": 10**7},
+            "source": "",
+            "tokenizer": {
+                "kind": "byte",
+                "vocab_size": 2048,
+                "sample_bytes": 10**7,
+                "source": "",
+            },
             "data": {
                 "paths": "embedded:python",
                 "document": "file",

@@ -19,15 +19,7 @@ from genlm.errors import UserError
 from genlm.runs import directory
 from genlm.stages import rerun
 
-STAGES = (
-    "prepare",
-    "pretrain",
-    "evaluate",
-    "fit",
-    "check",
-    "import_model",
-    "answer",
-)
+STAGES = tuple("prepare pretrain evaluate fit check import_model answer".split())
 
 
 def run(config: ConfigDict, workdir: Path) -> None:
@@ -73,8 +65,13 @@ def _section(config: ConfigDict, name: str, workdir: Path) -> ConfigDict:
             )
         return value
 
-    data = section.get("data", ConfigDict())
-    for node, key in (data, "prepared"), (section, "source"), (section, "base"):
+    places = (
+        (section.get("data", ConfigDict()), "prepared"),
+        (section.get("tokenizer", ConfigDict()), "source"),
+        (section, "source"),
+        (section, "base"),
+    )
+    for node, key in places:
         if key in node:
             node[key] = place(key, node[key])
     if "runs" in section:

@@ -20,6 +20,7 @@ from genlm.parallel import mesh as meshes
 from genlm.runs import directory, lineage
 from genlm.runs.progress import track
 from genlm.stages import rerun
+from genlm.stages.beginning import check_tokenizers
 from genlm.stages.hooks import EvalConfig, make_validation, make_writer
 from genlm.stages.prepare import Prepared
 
@@ -55,7 +56,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     hosts.setup()
     directory.create(workdir)
     params, model, tokenizer, step = open_run(source, str(config.checkpoint))
-    _check_tokenizers(source / "tokenizer", prepared.folder / "tokenizer")
+    check_tokenizers(source / "tokenizer", prepared.folder / "tokenizer")
     _note_other_data(source, prepared)
     mesh = meshes.make(meshes.MeshConfig())
     evaluation.check_division(mesh.shape["data"] * mesh.shape["fsdp"])
@@ -69,18 +70,6 @@ def run(config: ConfigDict, workdir: Path) -> None:
     directory.write_json(workdir / "results.json", results)
     lineage.write(workdir, inputs, lineage.of_outputs(workdir, ["results.json"]))
     _show(results)
-
-
-def _check_tokenizers(*folders: Path) -> None:
-    """Make sure that the model was trained on the tokens of this data."""
-    hashes = [
-        {p.name: lineage.sha256(p) for p in folder.iterdir()} for folder in folders
-    ]
-    if hashes[0] != hashes[1]:
-        raise UserError(
-            f"{folders[0]} and {folders[1]} differ: the model reads other tokens than"
-            " data.prepared holds; name the data that it was trained on"
-        )
 
 
 def _note_other_data(source: Path, prepared: Prepared) -> None:

@@ -52,15 +52,20 @@ class DataConfig:
 
 @dataclasses.dataclass(frozen=True)
 class TokenizerConfig:
-    """kind: 'byte', 'bpe' or 'unigram' (the last two learnt from a sample)."""
+    """kind: 'byte', 'bpe' or 'unigram' (these two learnt from a sample), or 'run'."""
 
     kind: str
     vocab_size: int  # of 'bpe' and 'unigram'
     sample_bytes: int  # about as much text is learnt from
+    source: str = ""  # of 'run': the run whose tokenizer it is
 
     def __post_init__(self) -> None:
-        if self.kind not in ("byte", "bpe", "unigram"):
-            raise UserError(f"tokenizer.kind {self.kind!r}: byte, bpe or unigram")
+        if self.kind not in ("byte", "bpe", "unigram", "run"):
+            raise UserError(f"tokenizer.kind {self.kind!r}: byte, bpe, unigram or run")
+        if (self.kind == "run") != bool(self.source):
+            raise UserError(
+                "tokenizer.source is a run's folder with tokenizer.kind=run"
+            )
         if self.vocab_size < 1 or self.sample_bytes < 1:
             raise UserError("tokenizer.vocab_size or sample_bytes is not positive")
 
@@ -118,14 +123,16 @@ def run(config: ConfigDict, workdir: Path) -> None:
             raise
         print(f"{error}; going on with what was prepared from it", flush=True)
         return
-    inputs = lineage.of_inputs(files, lineage.read(workdir).get("inputs", {}))
+    read_before = lineage.of_inputs(files, lineage.read(workdir).get("inputs", {}))
+    inputs = {**read_before, **_of_tokenizer(tokenizer_config)}
     if rerun.is_finished(own, workdir, inputs):
         return
     directory.create(workdir)
-    sampled = 0 if tokenizer_config.kind == "byte" else tokenizer_config.sample_bytes
+    is_learnt = tokenizer_config.kind in ("bpe", "unigram")
+    sampled = tokenizer_config.sample_bytes if is_learnt else 0
     survey = Survey.of(
         (document for _, document in _documents(data, files, "read")),
-        total_bytes=0 if data.paths == sources.EMBEDDED else _size(inputs),
+        total_bytes=0 if data.paths == sources.EMBEDDED else _size(read_before),
         sample_bytes=sampled,
         dedup=data.dedup,
         valid_fraction=data.valid_fraction,
@@ -136,7 +143,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
         tokenizer.save(partial / "tokenizer")
         summary = _write(data, files, survey, tokenizer, partial)
         directory.write_json(partial / "summary.json", summary)
-        _check_unchanged(files, inputs)
+        _check_unchanged(files, read_before)
         rerun.save_config(own, workdir)
     lineage.write(workdir, inputs, lineage.of_outputs(workdir, [TOKENS]))
     print(_describe(summary, data.valid_fraction), flush=True)
@@ -178,11 +185,28 @@ def _documents(
 def _tokenizer(config: TokenizerConfig, survey: Survey, seed: int) -> Tokenizer:
     if config.kind == "byte":
         return ByteTokenizer()
+    if config.kind == "run":
+        return tokenizers.load(_source(config) / "tokenizer")
     from genlm.tokenizer import sentence_piece
 
     return sentence_piece.train(
         survey.sample, vocab_size=config.vocab_size, algorithm=config.kind, seed=seed
     )
+
+
+def _of_tokenizer(config: TokenizerConfig) -> dict[str, Any]:
+    """The hash of the run whose tokenizer is taken, for the lineage."""
+    if config.kind != "run":
+        return {}
+    source = _source(config)
+    outputs = lineage.read(source).get("outputs")
+    return {str(source): {"sha256": lineage.digest(outputs)}}
+
+
+def _source(config: TokenizerConfig) -> Path:
+    from genlm.interop.run import find  # loads jax
+
+    return find(Path(config.source))
 
 
 def _write(

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import jax
 from ml_collections import ConfigDict
 
-from genlm import config as configs
 from genlm.data import batches
 from genlm.data.ahead import Ahead
 from genlm.data.plan import Plan
@@ -26,9 +25,10 @@ from genlm.parallel import sharding, specs
 from genlm.runs import checkpoint, directory, lineage, metrics, remote, sinks
 from genlm.runs.copier import Copier
 from genlm.runs.saving import Checkpoints
-from genlm.stages import hooks, prepare
+from genlm.stages import beginning, hooks, prepare
 from genlm.stages import recipe as recipes
 from genlm.stages import rerun
+from genlm.stages.beginning import Beginning
 from genlm.stages.prepare import Prepared
 from genlm.stages.recipe import Recipe
 from genlm.train import loop, losses
@@ -51,12 +51,14 @@ def run(config: ConfigDict, workdir: Path) -> None:
     if not config.data.prepared:
         prepare.run(config, workdir / "data")
     prepared = Prepared(Path(config.data.prepared or workdir / "data"))
+    begin = beginning.of(config, prepared)
+    inputs = {**prepared.inputs, **begin.inputs}
     directory.create(workdir)
     if copy_to:
-        rerun.is_finished(config, workdir, prepared.inputs)  # or it is another's
+        rerun.is_finished(config, workdir, inputs)  # or it is another's
         rerun.check_copy(config, copy_to, remote.config(copy_to))
         remote.pull(workdir, copy_to)
-    finished = rerun.is_finished(config, workdir, prepared.inputs)
+    finished = rerun.is_finished(config, workdir, inputs)
     start = _newest(workdir)
     if finished and start is not None and start >= recipe.train.num_steps:
         print(f"{workdir}: finished at step {start}", flush=True)
@@ -66,22 +68,19 @@ def run(config: ConfigDict, workdir: Path) -> None:
     hosts.setup()
     mesh = meshes.make(recipe.mesh)
     recipes.check_division(recipe, mesh)
-    model = configs.to_dataclass(
-        TransformerConfig,
-        config.model,
-        vocab_size=prepared.tokenizer.vocab_size,
-        max_length=prepared.summary["row_length"],
-    )
+    model = begin.model
     with jax.set_mesh(mesh):
         parts = make_parts(model, recipe, mesh)
-        state = _state(workdir, parts, mesh, recipe.seed, start)
+        state = _state(workdir, parts, mesh, recipe.seed, start, begin)
         rerun.save_config(config, workdir)  # not before what was there has opened
-        lineage.write(workdir, prepared.inputs, {})
+        lineage.write(workdir, inputs, {})
         interop.save_model(workdir, model, prepared.tokenizer)
         looks = _make_looks(workdir, prepared, model, recipe, parts, mesh)
         journal = metrics.Log(workdir / "events.jsonl", None, recipe.guard.disk_seconds)
-        _train(_Run(workdir, prepared, recipe, mesh, parts, looks, journal), state)
-    lineage.write(workdir, prepared.inputs, outputs(workdir))
+        _train(
+            _Run(workdir, prepared, recipe, mesh, parts, looks, journal, begin), state
+        )
+    lineage.write(workdir, inputs, outputs(workdir))
     if copy_to:
         remote.push_missing(workdir, copy_to)
 
@@ -113,7 +112,9 @@ def _train(run: "_Run", state: TrainState) -> None:
             start = _newest(run.workdir)
             _leave_out(run, plan, rewind, start or 0)
         # not before here, since the exception's traceback holds the old state
-        state = _state(run.workdir, run.parts, run.mesh, run.recipe.seed, start)
+        state = _state(
+            run.workdir, run.parts, run.mesh, run.recipe.seed, start, run.begin
+        )
 
 
 def _leave_out(run: "_Run", plan: Plan, rewind: Rewind, start: int) -> None:
@@ -219,6 +220,7 @@ class _Run(NamedTuple):
     parts: Parts
     looks: _Looks
     journal: metrics.Log
+    begin: Beginning
 
     def note(self, step: int, event: str, why: str) -> None:
         """Write what happened into the journal."""
@@ -227,7 +229,7 @@ class _Run(NamedTuple):
 
 def _attempt(run: _Run, plan: Plan, state: TrainState) -> None:
     """Put the parts together and hand them to the loop."""
-    workdir, prepared, recipe, mesh, parts, looks, journal = run
+    workdir, prepared, recipe, mesh, parts, looks, journal, _ = run
     train, evaluation, saving = recipe.train, recipe.evaluation, recipe.saving
     guard, first = recipe.guard, int(state.step)
 
@@ -301,9 +303,14 @@ def _attempt(run: _Run, plan: Plan, state: TrainState) -> None:
 
 
 def _state(
-    workdir: Path, parts: Parts, mesh: jax.sharding.Mesh, seed: int, start: int | None
+    workdir: Path,
+    parts: Parts,
+    mesh: jax.sharding.Mesh,
+    seed: int,
+    start: int | None,
+    begin: Beginning,
 ) -> TrainState:
-    """A fresh state, or that of checkpoint `start`, on any mesh."""
+    """A state at the beginning, or that of checkpoint `start`, on any mesh."""
     where = f"from step {start or 0} on {mesh.size} {jax.default_backend()} device(s)"
     size = f"{specs.count(parts.specs):,} parameters"
     print(f"{size}, {where}", flush=True)
@@ -314,7 +321,9 @@ def _state(
         "take a smaller model, or more devices on parallel.fsdp",
     )
     if start is None:
-        return states.born_sharded(parts.specs, parts.optimizer, mesh, seed, parts.ema)
+        return begin.adopted(
+            states.born_sharded(parts.specs, parts.optimizer, mesh, seed, parts.ema)
+        )
     return loop.join(checkpoint.restore(workdir, start, loop.split(abstract)))
 
 

@@ -23,6 +23,7 @@ from genlm.train.guard import GuardConfig
 
 READS = (
     "seed",
+    "source",
     "data.prepared",
     "model",
     "parallel",
@@ -110,6 +111,7 @@ class Recipe(NamedTuple):
     """The sections of a config that this stage reads, checked before any work."""
 
     seed: int
+    source: str  # the run that the model goes on from; '' for random weights
     train: TrainConfig
     evaluation: hooks.TrainEvalConfig
     saving: CheckpointConfig
@@ -137,6 +139,7 @@ def read(config: ConfigDict) -> Recipe:
     )
     return Recipe(
         config.seed,
+        config.source,
         configs.to_dataclass(TrainConfig, config.train),
         configs.to_dataclass(hooks.TrainEvalConfig, config.eval),
         configs.to_dataclass(CheckpointConfig, config.checkpoint),

@@ -79,6 +79,7 @@ def run(todo: dict[Path, ConfigDict]) -> dict[Path, str]:
 def _check_settings(recipe: Recipe) -> None:
     """Make sure that nothing is asked for that only train.loop does."""
     asked = {
+        "source": recipe.source,
         "train.ramp_from": recipe.train.ramp_from,
         "train.probe_every": recipe.train.probe_every,
         "train.profile_steps": any(recipe.train.profile_steps),

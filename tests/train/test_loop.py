@@ -70,7 +70,7 @@ def test_hooks_and_compiling_are_not_in_tokens_a_second(tmp_path):
 @pytest.mark.parametrize("before, counted", [(0, [2, 4]), (7, [9, 11])])
 def test_tokens_are_counted_from_what_came_before(tmp_path, before, counted):
     config = loop.LoopConfig(num_steps=4, log_every=2, save_every=4)
-    train(tmp_path, config, lambda params: {}, before)  # a token a step
+    train(tmp_path, config, lambda params, step: {}, before)  # a token a step
     rows = metrics.read(tmp_path / "metrics.jsonl")
     assert [row["tokens"] for row in rows if "tokens" in row] == counted
     assert checkpoint.tokens(tmp_path, 4) == (counted[-1])
@@ -78,7 +78,7 @@ def test_tokens_are_counted_from_what_came_before(tmp_path, before, counted):
 
 def test_a_trace_of_the_steps_that_were_asked_for(tmp_path):
     config = loop.LoopConfig(4, log_every=4, save_every=4, profile_steps=(2, 3))
-    train(tmp_path, config, lambda params: {})
+    train(tmp_path, config, lambda params, step: {})
     (trace,) = (tmp_path / "profile").rglob("*.xplane.pb")
     assert trace.stat().st_size
 
@@ -93,6 +93,6 @@ def test_a_signal_goes_before_a_rewind(tmp_path):
     guard = GuardConfig(spike=5.0, max_rewinds=1)
     config = loop.LoopConfig(9, log_every=1, save_every=9, guard=guard, rewinds_left=1)
     with pytest.raises(Stopped, match="SIGTERM.*the newest checkpoint is from before"):
-        train(tmp_path, config, lambda params: {}, train_step=step)
+        train(tmp_path, config, lambda params, step: {}, train_step=step)
     (event,) = metrics.read(tmp_path / "events.jsonl")
     assert (event["event"], event["step"]) == ("loss spike", 3)

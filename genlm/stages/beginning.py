@@ -1,0 +1,90 @@
+"""THE BEGINNING of a training: random weights, or those of another run (`source`).
+
+Before: prepared data, and a run that was trained or imported. After: pretrain.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+from ml_collections import ConfigDict
+
+from genlm import config as configs
+from genlm.errors import UserError
+from genlm.interop.run import find, open_run, read_config
+from genlm.model.config import TransformerConfig
+from genlm.runs import lineage
+from genlm.stages.prepare import Prepared
+from genlm.train.state import TrainState
+
+HOW = ("dropout", "dtype", "scan_layers", "remat")  # it is computed; not the shape
+
+
+class Beginning(NamedTuple):
+    """The model that is trained, and the run that it goes on from, if any."""
+
+    model: TransformerConfig
+    source: Path | None
+    inputs: dict[str, Any]  # that run's hash, for the lineage
+
+    def adopted(self, state: TrainState) -> TrainState:
+        """`state` with the parameters of the source, where there is one."""
+        if self.source is None:
+            return state
+        opened = open_run(self.source)
+        print(f"from step {opened.step} of {self.source}", flush=True)
+
+        def place(like: Any) -> Any:
+            return jax.tree.map(
+                lambda x, y: jax.device_put(x, y.sharding), opened.params, like
+            )
+
+        params = place(state.params)
+        ema = None if state.ema is None else jax.tree.map(jax.numpy.copy, params)
+        return dataclasses.replace(state, params=params, ema=ema)
+
+
+def of(config: ConfigDict, prepared: Prepared) -> Beginning:
+    """How a pretrain config begins.
+
+    Raises:
+      UserError: the source reads other tokens than the data holds, or shorter rows.
+    """
+    length = prepared.summary["row_length"]
+    if not config.source:
+        model = configs.to_dataclass(
+            TransformerConfig,
+            config.model,
+            vocab_size=prepared.tokenizer.vocab_size,
+            max_length=length,
+        )
+        return Beginning(model, None, {})
+    source = find(Path(config.source))
+    check_tokenizers(source / "tokenizer", prepared.folder / "tokenizer")
+    given = read_config(source)
+    if length > given.max_length:
+        raise UserError(
+            f"data.row_length is {length}, and {source} looks back {given.max_length}"
+            " tokens; take shorter rows"
+        )
+    model = dataclasses.replace(given, **{name: config.model[name] for name in HOW})
+    outputs = lineage.read(source).get("outputs")
+    return Beginning(model, source, {str(source): {"sha256": lineage.digest(outputs)}})
+
+
+def check_tokenizers(*folders: Path) -> None:
+    """Make sure that a model was trained on the tokens of this data.
+
+    Raises:
+      UserError: it reads others.
+    """
+    hashes = [
+        {p.name: lineage.sha256(p) for p in folder.iterdir()} for folder in folders
+    ]
+    if hashes[0] != hashes[1]:
+        raise UserError(
+            f"{folders[0]} and {folders[1]} differ: the model reads other tokens than"
+            " data.prepared holds; name the data that it was trained on, or prepare"
+            " with tokenizer.kind=run"
+        )

@@ -49,13 +49,13 @@ def run(config: ConfigDict, workdir: Path) -> None:
         model, change = _open_changed(config.path, path, base)
     _check_finite(model.params)
     directory.create(workdir)
+    rerun.save_config(config, workdir)
     names = ["model.json", "tokenizer", "checkpoints/0.0.json"]
     if change is not None:
         adapter.save(workdir, change)
         names.append(adapter.FOLDER)
     _save(workdir, model.params)
     interop.save_model(workdir, model.config, model.tokenizer)
-    rerun.save_config(config, workdir)
     lineage.write(workdir, inputs, lineage.of_outputs(workdir, names))
 
 

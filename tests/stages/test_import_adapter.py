@@ -101,6 +101,32 @@ def test_it_is_a_run_as_any_other(
     assert (tmp_path / "hf" / "model.safetensors").is_file()
 
 
+@pytest.mark.parametrize("done", ["config.json", "adapter", "checkpoints", "tokenizer"])
+def test_an_import_that_was_cut_is_made_anew(
+    done: str, tuned: Path, given: tuple, base: Path, tmp_path: Path, capsys
+):
+    """Whatever was the last thing that it wrote."""
+    order = ["config.json", "adapter", "checkpoints", "tokenizer"]
+    workdir = tmp_path / "run"
+    for name in order[: order.index(done) + 1]:
+        copy = shutil.copytree if (tuned / name).is_dir() else shutil.copy
+        workdir.mkdir(exist_ok=True)
+        copy(tuned / name, workdir / name)
+    bring = ["import", "--from", given[0], "--workdir", workdir, "--base", base]
+    assert "rank 3" in call(capsys, *bring)
+    was, now = (
+        json.loads((folder / "lineage.json").read_text())["outputs"]
+        for folder in (tuned, workdir)
+    )
+    assert was.keys() == now.keys()
+    assert all(was[name] == now[name] for name in was if "checkpoints" not in name)
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        run.open_run(workdir).params,
+        run.open_run(tuned).params,
+    )
+
+
 def test_the_adapter_goes_out_as_it_came(
     tuned: Path, given: tuple, tmp_path: Path, capsys
 ):

@@ -57,9 +57,8 @@ class Module(NamedTuple):
 
 def is_adapter(folder: Path) -> bool:
     """Whether a folder holds an adapter, and no model."""
-    return (folder / peft_config.NAME).is_file() and not (
-        folder / "config.json"
-    ).exists()
+    has_model = (folder / "config.json").exists()
+    return (folder / peft_config.NAME).is_file() and not has_model
 
 
 def files(folder: Path) -> list[Path]:
@@ -92,18 +91,7 @@ def read_adapter(
     settings = peft_config.read(folder, config.num_layers)
     found = tensor_file.read_header(file).tensors
     modules = _changed(file, found, config, family)
-    for module in modules:
-        for name, shape in module.shapes(settings.rank).items():
-            if name not in found:
-                raise UserError(
-                    f"{file} lacks the tensor {name}; a matrix is changed in all layers"
-                    " or in none"
-                )
-            if found[name].shape != shape:
-                raise UserError(
-                    f"{file}: the tensor {name} is of shape {found[name].shape}, but"
-                    f" r = {settings.rank} and the model ask for {shape}"
-                )
+    _check_shapes(file, found, modules, settings.rank)
     _require_named(file, settings.targets, modules, config, family)
     targets = dict.fromkeys(path for module in modules for path in module.targets)
     lora_config = LoraConfig(
@@ -143,7 +131,7 @@ def _modules(config: TransformerConfig, family: str) -> list[Module]:
 
 def _changed(
     file: Path,
-    found: Mapping[str, Any],
+    found: Mapping[str, tensor_file.Entry],
     config: TransformerConfig,
     family: str,
 ) -> list[Module]:
@@ -160,6 +148,28 @@ def _changed(
     if not kinds:
         raise UserError(f"{file} holds no tensors")
     return [module for module in modules if module.targets in kinds]
+
+
+def _check_shapes(
+    file: Path,
+    found: Mapping[str, tensor_file.Entry],
+    modules: list[Module],
+    rank: int,
+) -> None:
+    """Make sure that both tensors of each module are there, and as large as they are to
+    be."""
+    for module in modules:
+        for name, shape in module.shapes(rank).items():
+            if name not in found:
+                raise UserError(
+                    f"{file} lacks the tensor {name}; a matrix is changed in all layers"
+                    " or in none"
+                )
+            if found[name].shape != shape:
+                raise UserError(
+                    f"{file}: the tensor {name} is of shape {found[name].shape}, but"
+                    f" r = {rank} and the model ask for {shape}"
+                )
 
 
 def _require_named(

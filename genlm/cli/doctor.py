@@ -20,7 +20,7 @@ EXTRAS = {
     "gcs": ("gcsfs",),
     "hf": ("tokenizers", "jinja2", "gguf"),
     "test": ("pytest", "hypothesis", "nbclient"),
-    "bench": ("torch", "transformers"),
+    "bench": ("torch", "transformers", "peft"),
     "tpu": ("libtpu",),
     "cuda": ("jax_cuda12_plugin",),
 }

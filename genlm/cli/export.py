@@ -11,7 +11,13 @@ EXAMPLE = "genlm export --from runs/life --to hf --out exports/life"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--from", dest="source", required=True, type=Path, help="a run directory")
-    add("--to", choices=("hf",), default="hf", help="hf: a Hugging Face folder")
+    add(
+        "--to",
+        choices=("hf", "peft"),
+        default="hf",
+        help="hf: a Hugging Face folder; peft: the adapter alone, of a run that was"
+        " imported with --base",
+    )
     add("--out", required=True, type=Path, help="the folder to write")
     add(
         "--dtype",
@@ -33,6 +39,13 @@ def main(arguments: argparse.Namespace) -> int:
     from genlm.parallel import hosts
 
     hosts.setup()
+    if arguments.to == "peft":
+        if arguments.checkpoint != "last":
+            raise UserError("--checkpoint: a run has one adapter, whatever the step")
+        dtype = arguments.dtype
+        run = exporting.write_adapter(arguments.source, arguments.out, dtype)
+        print(f"{arguments.out}: the adapter of {run}", flush=True)
+        return 0
     opened = open_run(arguments.source, arguments.checkpoint)
     exporting.write(opened, arguments.out, arguments.dtype)
     print(f"{arguments.out}: step {opened.step} of {arguments.source}", flush=True)

@@ -1,14 +1,15 @@
-"""EXPORT: an opened run -> a Hugging Face folder.
+"""EXPORT: an opened run -> a Hugging Face folder; the adapter of a run -> PEFT's.
 
-Before: `run.open_run`. After: `from_pretrained` of transformers, vLLM, llama.cpp's
-converter. What is there afterwards is a whole folder or what was there before.
+Before: `run.open_run`. After: `from_pretrained` of transformers or PEFT, vLLM,
+llama.cpp's converter. What is there afterwards is a whole folder or what was there
+before.
 """
 
 from pathlib import Path
 
-from genlm.interop import folder, hf_config, weights
+from genlm.interop import adapter, folder, hf_config, peft, weights
 from genlm.interop.hf_tokenizer import write_tokenizer
-from genlm.interop.run import Opened
+from genlm.interop.run import Opened, find, read_config
 from genlm.model.config import TransformerConfig
 
 
@@ -48,3 +49,20 @@ def write(opened: Opened, out: Path, dtype: str = "float32") -> None:
             dtype=dtype,
         )
         write_tokenizer(opened.tokenizer, partial)
+
+
+def write_adapter(source: Path, out: Path, dtype: str = "float32") -> Path:
+    """Write the adapter of a run as PEFT has it; the run's folder.
+
+    Args:
+      source: a run, or a life whose last model it is.
+
+    Raises:
+      UserError: the run has no adapter, or `out` holds something else.
+    """
+    workdir = find(source)
+    model = read_config(workdir)
+    held = adapter.load(workdir, model)
+    family = hf_config.family_of(model)
+    peft.write_adapter(out, held.config, held.tree, model, family, held.base, dtype)
+    return workdir

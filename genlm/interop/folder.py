@@ -65,7 +65,7 @@ def open_folder(path: Path) -> Folder:
       UserError: it holds no model that can be read safely; says what would work.
     """
     if path.suffix in _PICKLES and path.is_file():
-        raise UserError(_how_to_convert(path))
+        raise UserError(how_to_convert(path))
     if path.is_file():
         raise UserError(f"{path} is a file; give the folder that it stands in")
     if not path.is_dir():
@@ -106,18 +106,18 @@ def _read_config(folder: Path) -> dict[str, Any]:
 def _files(folder: Path) -> dict[Path, set[str] | None]:
     """The files of the model, with its tensors' names where an index lists them."""
     if (folder / _ONE).exists():
-        return {_inside(folder, _ONE): None}
+        return {inside(folder, _ONE): None}
     if (folder / _INDEX).is_file():
         return _read_index(folder)
     found = sorted(folder.glob("*.safetensors"))
     if len(found) == 1:
-        return {_inside(folder, found[0].name): None}
+        return {inside(folder, found[0].name): None}
     if found:
         names = shown([p.name for p in found])
         raise UserError(f"{folder} holds no {_INDEX}, but several files: {names}")
     pickles = sorted(p for p in folder.iterdir() if p.suffix in _PICKLES)
     if pickles:
-        raise UserError(_how_to_convert(pickles[0]))
+        raise UserError(how_to_convert(pickles[0]))
     raise UserError(f"{folder} holds no {_ONE} and no {_INDEX}")
 
 
@@ -135,14 +135,17 @@ def _read_index(folder: Path) -> dict[Path, set[str] | None]:
                 f"{path} is damaged: it says that {shown(name)} is in {shown(file)}"
             )
         shards.setdefault(file, set()).add(name)
-    return {_inside(folder, file): names for file, names in shards.items()}
+    return {inside(folder, file): names for file, names in shards.items()}
 
 
-def _inside(folder: Path, name: str) -> Path:
+def inside(folder: Path, name: str) -> Path:
     """The file of that name in the folder itself.
 
     A link out of it is followed where a cache of Hugging Face has it: from
     snapshots/<revision>/ to the blobs/ beside.
+
+    Raises:
+      UserError: there is none, or it is elsewhere.
     """
     if Path(name).name != name or "\0" in name:
         raise UserError(f"{folder / _INDEX} points outside its folder: {shown(name)}")
@@ -175,9 +178,9 @@ def _listed(file: Path, names: set[str] | None) -> dict[str, tensor_file.Entry]:
     return tensors
 
 
-def _how_to_convert(path: Path) -> str:
-    """What to do with weights in a pickle."""
-    folder, file = str(path.parent), path.parent / _ONE
+def how_to_convert(path: Path, name: str = _ONE) -> str:
+    """What to do with weights in a pickle; `name` is of the file that comes of it."""
+    folder, file = str(path.parent), path.parent / name
     if path.name.startswith("pytorch_model"):
         made = f"{path.parent.resolve().name}-safetensors"
         code = _CONVERT_FOLDER.format(json.dumps(folder), json.dumps(made))

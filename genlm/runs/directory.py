@@ -6,6 +6,7 @@
   events.jsonl    what went wrong and was lived through
   health.jsonl    looks inside, see train.health
   checkpoints/    see runs.checkpoint    tensorboard/, wandb/   see runs.sinks
+  adapter/        of an imported adapter, see interop.adapter
 A finished stage is skipped; an unfinished one goes on; a changed setting is an error.
 """
 

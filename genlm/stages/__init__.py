@@ -2,8 +2,8 @@
 
 A config with `stage` is one stage, run in the workdir. A config with `stages` is a
 life: each named section is a stage config, run in order in workdir/<name>; where such
-a section's `data.prepared`, `source` or `runs` names an earlier stage, it means that
-stage's directory. A stage module has READS (what must stand in its config),
+a section's `data.prepared`, `source`, `base` or `runs` names an earlier stage, it means
+that stage's directory. A stage module has READS (what must stand in its config),
 read(config), which checks every value, and run(config, workdir).
 """
 
@@ -69,6 +69,7 @@ def _section(config: ConfigDict, name: str, workdir: Path) -> ConfigDict:
         (section.get("data", ConfigDict()), "prepared"),
         (section.get("tokenizer", ConfigDict()), "source"),
         (section, "source"),
+        (section, "base"),
     )
     for node, key in places:
         if key in node:

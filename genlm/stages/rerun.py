@@ -12,12 +12,8 @@ from genlm.runs import directory, lineage
 _OURS = (  # what no stage makes before its config.json
     "checkpoints tokens tokenizer model.json lineage.json metrics.jsonl results.json"
 ).split()
-_INPUTS = (
-    "data.prepared",
-    "tokenizer.source",
-    "source",
-    "runs",
-)  # compared by content, not by path
+# compared by content, not by path
+_INPUTS = ("data.prepared", "tokenizer.source", "source", "base", "runs")
 
 
 def check_kind(config: ConfigDict, workdir: Path) -> None:

@@ -1,0 +1,258 @@
+"""AN ADAPTER OF PEFT: adapter_config.json and safetensors <-> a LoRA change.
+
+Before: a folder that somebody else made, and the shape of the model that it changes.
+After: `lora.merge`. PEFT holds lora_A [r, in] and lora_B [out, r] of each layer's
+module; ours are a_LIr and b_LrO. Modules are named as in the family's files, with
+`base_model.model.` before. What comes in is what goes out, bit for bit, in float32.
+"""
+
+from pathlib import Path
+from typing import Any, Iterator, Mapping, NamedTuple
+
+import jax
+import numpy as np
+
+from genlm.errors import UserError
+from genlm.interop import folder as folders
+from genlm.interop import peft_config, tensor_file
+from genlm.interop.json_object import shown
+from genlm.model import families, lora, transformer
+from genlm.model.config import TransformerConfig
+from genlm.model.families import Slot
+from genlm.model.lora import LoraConfig
+from genlm.runs import directory
+
+_FILE, _PICKLE = "adapter_model.safetensors", "adapter_model.bin"
+_PREFIX, _WEIGHT = "base_model.model.", ".weight"
+
+
+class Module(NamedTuple):
+    """A matrix of one layer, as a family's files name it."""
+
+    name: str
+    slots: tuple[Slot, ...]  # several where it holds several of ours, side by side
+    inputs: int
+    outputs: int
+    is_conv: bool  # a Conv1D of transformers, [in, out]
+
+    @property
+    def tensors(self) -> tuple[str, str]:
+        """The names of lora_A and lora_B."""
+        first, second = (f"{_PREFIX}{self.name}.lora_{x}{_WEIGHT}" for x in "AB")
+        return first, second
+
+    @property
+    def layer(self) -> int:
+        return self.slots[0].at[0]
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Our paths of what it holds."""
+        return tuple(slot.row.ours for slot in self.slots)
+
+    def shapes(self, rank: int) -> dict[str, tuple[int, int]]:
+        a, b = self.tensors
+        return {a: (rank, self.inputs), b: (self.outputs, rank)}
+
+
+def is_adapter(folder: Path) -> bool:
+    """Whether a folder holds an adapter, and no model."""
+    return (folder / peft_config.NAME).is_file() and not (
+        folder / "config.json"
+    ).exists()
+
+
+def files(folder: Path) -> list[Path]:
+    """What is read of an adapter, for the lineage.
+
+    Raises:
+      UserError: it is not there, or a pickle (says how to convert it).
+    """
+    if not (folder / peft_config.NAME).is_file():
+        raise UserError(f"{folder} holds no {peft_config.NAME}: it is no PEFT adapter")
+    if not (folder / _FILE).exists() and (folder / _PICKLE).is_file():
+        raise UserError(folders.how_to_convert(folder / _PICKLE, _FILE))
+    return [folder / peft_config.NAME, folders.inside(folder, _FILE)]
+
+
+def read_adapter(
+    folder: Path, config: TransformerConfig, family: str
+) -> tuple[LoraConfig, dict[str, Any]]:
+    """The change in a folder: its config, and its tree as `lora.lora_specs` has it,
+    float32.
+
+    Args:
+      config: of the model that it changes.
+
+    Raises:
+      UserError: it is damaged, is no change of such a model, or one that cannot be
+        held exactly; names what is wrong.
+    """
+    _, file = files(folder)
+    settings = peft_config.read(folder, config.num_layers)
+    found = tensor_file.read_header(file).tensors
+    modules = _changed(file, found, config, family)
+    for module in modules:
+        for name, shape in module.shapes(settings.rank).items():
+            if name not in found:
+                raise UserError(
+                    f"{file} lacks the tensor {name}; a matrix is changed in all layers"
+                    " or in none"
+                )
+            if found[name].shape != shape:
+                raise UserError(
+                    f"{file}: the tensor {name} is of shape {found[name].shape}, but"
+                    f" r = {settings.rank} and the model ask for {shape}"
+                )
+    _require_named(file, settings.targets, modules, config, family)
+    targets = dict.fromkeys(path for module in modules for path in module.targets)
+    lora_config = LoraConfig(
+        settings.rank, settings.alpha, tuple(targets), settings.rank_stabilised
+    )
+    specs = lora.lora_specs(transformer.param_specs(config), lora_config)
+    tree = jax.tree.map(lambda spec: np.empty(spec.shape, np.float32), specs)
+    ours = lora.factors(tree)
+    for module in modules:
+        a, b = (tensor_file.read(file, n, found[n]) for n in module.tensors)
+        parts = b.reshape(len(module.slots), -1, settings.rank)
+        for slot in module.slots:
+            ours[slot.row.ours]["a"][slot.at] = a.T
+            ours[slot.row.ours]["b"][slot.at] = parts[slot.row.part].T
+    return lora_config, tree
+
+
+def base_name(folder: Path, config: TransformerConfig) -> str:
+    """The name that the folder gives to the model it changes; '' for none."""
+    return peft_config.read(folder, config.num_layers).base
+
+
+def _modules(config: TransformerConfig, family: str) -> list[Module]:
+    """All matrices that LoRA can change, layer by layer."""
+    known = lora.matrices(transformer.param_specs(config))
+    modules = []
+    for name, slots in families.tensor_names(config, family):
+        row = slots[0].row
+        if row.ours in known:
+            shape = families.file_shape(slots, config)
+            is_conv = row.file_dims.startswith(row.dims[0])
+            inputs, outputs = shape if is_conv else shape[::-1]
+            name = name.removesuffix(_WEIGHT)
+            modules.append(Module(name, slots, inputs, outputs, is_conv))
+    return modules
+
+
+def _changed(
+    file: Path,
+    found: Mapping[str, Any],
+    config: TransformerConfig,
+    family: str,
+) -> list[Module]:
+    """The modules of every layer whose kind the file has a tensor of."""
+    modules = _modules(config, family)
+    kinds = {m.targets for m in modules if any(n in found for n in m.tensors)}
+    known = {name for module in modules for name in module.tensors}
+    for name in found:
+        if name not in known:
+            raise UserError(
+                f"{file} holds {shown(name)}, which changes no matrix of attention or"
+                f" mlp of this {family} model"
+            )
+    if not kinds:
+        raise UserError(f"{file} holds no tensors")
+    return [module for module in modules if module.targets in kinds]
+
+
+def _require_named(
+    file: Path,
+    targets: tuple[str, ...] | None,
+    modules: list[Module],
+    config: TransformerConfig,
+    family: str,
+) -> None:
+    """Make sure that the config names what the file holds, as PEFT matches names."""
+    if targets is None:
+        return
+    ends, held = set(targets), {module.name for module in modules}
+    for tensor, _ in families.tensor_names(config, family):
+        name = tensor.removesuffix(_WEIGHT)
+        words = name.split(".")
+        is_named = any(".".join(words[i:]) in ends for i in range(len(words)))
+        if is_named and name not in held:
+            raise UserError(
+                f"{file} lacks a change of {name}, which target_modules has"
+            )
+        if name in held and not is_named:
+            raise UserError(
+                f"{file} changes {name}, which target_modules does not name"
+            )
+
+
+def write_adapter(
+    out: Path,
+    lora_config: LoraConfig,
+    tree: Mapping[str, Any],
+    config: TransformerConfig,
+    family: str,
+    base: str,
+    dtype: str = "float32",
+) -> None:
+    """Write a change as a folder that PEFT opens; whole, or as it was before.
+
+    Args:
+      tree: as `lora.lora_specs` has it.
+      base: the name of the model that it changes; '' for none.
+      dtype: of the files; see `tensor_file.WRITTEN`.
+
+    Raises:
+      UserError: the family has matrices in one that are not changed as one, a number
+        is too large for `dtype`, or `out` holds something else.
+    """
+    ours = lora.factors(jax.tree.map(np.asarray, tree))
+    modules = [
+        m for m in _modules(config, family) if not ours.keys().isdisjoint(m.targets)
+    ]
+    for module in modules:
+        _require_one(module, ours)
+    shapes: dict[str, tuple[int, int]] = {}
+    for module in modules:
+        shapes |= module.shapes(lora_config.rank)
+    is_conv = any(module.is_conv for module in modules)
+    targets = _ends(modules, config, family)
+    with folders.exporting(out) as partial:
+        tensor_file.write(partial / _FILE, _tensors(modules, ours), shapes, dtype)
+        content = peft_config.content(lora_config, targets, base, is_conv)
+        directory.write_json(partial / peft_config.NAME, content)
+
+
+def _require_one(module: Module, ours: Mapping[str, Any]) -> None:
+    """Make sure that what a module holds of ours is changed through one lora_A."""
+    for path in module.targets:
+        if path not in ours:
+            raise UserError(f"{module.name} is one matrix, but {path} is not changed")
+    first, *rest = (ours[path]["a"][module.layer] for path in module.targets)
+    if any(not np.array_equal(first.view(np.int32), a.view(np.int32)) for a in rest):
+        parts = " and ".join(module.targets)
+        raise UserError(f"{module.name} is one matrix, but {parts} share no a")
+
+
+def _tensors(
+    modules: list[Module], ours: Mapping[str, Any]
+) -> Iterator[tuple[str, np.ndarray]]:
+    for module in modules:
+        factors = [ours[path] for path in module.targets]
+        a = factors[0]["a"][module.layer].T
+        b = np.concatenate([each["b"][module.layer].T for each in factors])
+        yield from zip(module.tensors, (a, b))
+
+
+def _ends(modules: list[Module], config: TransformerConfig, family: str) -> list[str]:
+    """What PEFT is to look for at the end of names: the last word, and the one before
+    where the last word is of other modules too."""
+    changed = {module.name for module in modules}
+    others = {module.name for module in _modules(config, family)} - changed
+    unclear = {_end(name, 1) for name in others}
+    return sorted({_end(n, 2 if _end(n, 1) in unclear else 1) for n in changed})
+
+
+def _end(name: str, words: int) -> str:
+    return ".".join(name.split(".")[-words:])

@@ -15,6 +15,7 @@ from genlm.train.treatments import Treatment
 # Muon's updates are scaled to the size of AdamW's, so that one learning rate serves
 # both (arXiv:2502.16982).
 _MUON_RMS = 0.2
+_APART = ("layers", "experts")  # dims of matrices beside each other
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,15 +165,17 @@ def _transform(
 
 def _matrix_dims(params: Any, specs: Specs) -> Any:
     """Which dims of each unmasked parameter are a matrix's rows, and which its columns:
-    the model's width, and all others. Layers are independent matrices."""
+    the model's width, and all others. Layers and experts are independent matrices."""
 
     def dims(param: Any, spec: ParamSpec) -> Any:
         if isinstance(param, optax.MaskedNode):
             return param
         width = [i for i, axis in enumerate(spec.axes) if axis == "embed"]
         others = [
-            i for i, axis in enumerate(spec.axes) if axis not in ("embed", "layers")
+            i for i, axis in enumerate(spec.axes) if axis not in ("embed", *_APART)
         ]
+        if not others:  # a router's, to the experts
+            others = [spec.axes.index("experts")]
         rows, columns = sorted((width, others))
         return contrib.MuonDimensionNumbers(tuple(rows), tuple(columns))
 

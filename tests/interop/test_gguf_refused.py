@@ -248,7 +248,7 @@ def test_a_file_that_is_not_whole(name, tmp_path):
 
 def test_the_library_is_not_there(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "gguf", None)
-    with pytest.raises(UserError, match=r"pip install 'genlm\[gguf\]'"):
+    with pytest.raises(UserError, match=r"pip install 'genlm\[hf\]'"):
         open_gguf(tmp_path / "a.gguf")
 
 

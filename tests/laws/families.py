@@ -94,7 +94,14 @@ FAMILIES = {
         | {"qk_norm": True, "normalize_experts": False},
     }.items()
 }
-every_family = pytest.mark.parametrize("config", FAMILIES.values(), ids=FAMILIES.keys())
+RARE = ("llama3", "yarn", "qwen2", "gemma2_scan", "qwen3_moe_scan")  # slow tests
+every_family = pytest.mark.parametrize(
+    "config",
+    [
+        pytest.param(config, id=name, marks=[pytest.mark.slow] * (name in RARE))
+        for name, config in FAMILIES.items()
+    ],
+)
 
 
 @functools.cache

@@ -160,6 +160,40 @@ def test_one_curve_with_any_optimizer(name: str):
     np.testing.assert_allclose(mixed, _curve(1, {}, 1, {}, 0, name), rtol=1e-5)
 
 
+FAMILIES = {
+    "gpt2": {
+        "norm": "layer",
+        "positions": "learned",
+        "activation": "gelu",
+        "use_bias": True,
+    },
+    "gemma": {
+        "unit_offset": True,
+        "post_norms": True,
+        "qk_norm": True,
+        "layer_pattern": "LG",
+        "window": 5,
+        "rope_local_theta": 100.0,
+        "attention_cap": 2.0,
+        "logit_cap": 3.0,
+    },
+    # every expert takes part, since a share that rounds the other way is another model
+    "experts": {"num_experts": 4, "experts_per_token": 4},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "family, name", [("experts", "muon"), ("gpt2", "adamw"), ("gemma", "muon")]
+)
+def test_one_curve_of_any_family(family: str, name: str):
+    changes = FAMILIES[family]
+    mixed = {"data": 2, "fsdp": 2, "tensor": 2}
+    ways = SCAN | {"remat": "full"}
+    curve = _curve(8, mixed, 2, changes | ways, 24, name)
+    np.testing.assert_allclose(curve, _curve(1, {}, 1, changes, 0, name), rtol=1e-5)
+
+
 def test_parameters_are_split_as_the_table_says():
     mesh, made, specs = _setup(8, {"fsdp": 4, "tensor": 2}, MODEL)
     born = state.born_sharded(specs, made, mesh, seed=0)

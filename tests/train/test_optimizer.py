@@ -17,7 +17,7 @@ from genlm.parallel.specs import ParamSpec
 from genlm.train import optimizer, state, step
 from genlm.train.optimizer import OptimizerConfig
 from tests.command import ROOT, environment
-from tests.laws.families import FAMILIES
+from tests.laws.families import FAMILIES, weights
 
 CONFIG = OptimizerConfig(learning_rate=2.0, warmup_steps=4, final_rate=0.1)
 
@@ -280,3 +280,24 @@ def test_a_step_that_is_left_out_does_not_hold_the_schedule_up():
     # Adam's first update is as large as the rate, here that of the second step
     np.testing.assert_allclose(before - now.params["w"], 0.8, rtol=1e-5)
     np.testing.assert_allclose(metrics["learning_rate"], 0.8, rtol=1e-5)
+
+
+def test_muon_takes_each_expert_for_a_matrix_of_its_own():
+    model = FAMILIES["mixtral"]
+    tree = transformer.param_specs(model)
+    config = OptimizerConfig(learning_rate=1.0, name="muon", clip_norm=1e9)
+    made = optimizer.make_optimizer(config, 10, tree)
+    params = weights(model)
+    gradient = jax.tree.map(jnp.ones_like, params)
+    rng = np.random.default_rng(0)
+    noise = jnp.asarray(rng.standard_normal(params["layers"]["mlp"]["up"].shape))
+    one = jax.tree.map(lambda x: x, gradient)
+    one["layers"]["mlp"]["up"] = noise
+    louder = jax.tree.map(lambda x: x, one)
+    louder["layers"]["mlp"]["up"] = noise.at[:, 0].multiply(100.0)
+    updates = [
+        made.update(g, made.init(params), params, step=5)[0]["layers"]["mlp"]["up"]
+        for g in (one, louder)
+    ]
+    # what another expert's gradient is changes nothing
+    np.testing.assert_allclose(updates[0][:, 1:], updates[1][:, 1:], rtol=1e-4)

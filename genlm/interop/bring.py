@@ -49,9 +49,8 @@ def files(path: Path) -> list[Path]:
     """What is read of it, for the lineage."""
     if path.is_file():
         return [path]
-    return sorted(
-        p for p in path.iterdir() if p.suffix in (".json", ".safetensors", ".jinja")
-    )
+    kinds = (".json", ".safetensors", ".jinja", ".model")
+    return sorted(p for p in path.iterdir() if p.suffix in kinds)
 
 
 def open_source(path: Path) -> Source:

@@ -6,7 +6,6 @@ import shutil
 
 import pytest
 
-from genlm.cli.__main__ import main
 from tests.bad_input.recipes import NAMES, PREPARE_ONLY
 from tests.command import genlm
 from tests.data_files import write_names
@@ -41,17 +40,3 @@ def run(folder: Path, names: Path) -> Path:
 def copy(run: Path, tmp_path: Path) -> Path:
     """A copy of the run, to be damaged."""
     return shutil.copytree(run, tmp_path / "copy")
-
-
-@pytest.fixture
-def mistake_here(capsys):
-    """Like tests.command.mistake, in this process, where jax is loaded already."""
-
-    def run(*arguments: object) -> str:
-        assert main([str(a) for a in arguments]) == 1
-        said = capsys.readouterr().err
-        assert said.count("\n") == 1, said
-        assert said.startswith(f"genlm {arguments[0]}: "), said
-        return said
-
-    return run

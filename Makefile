@@ -20,7 +20,8 @@ slow: $(VENV)/.test-$(VERSION)
 	$(BIN)/python -m pytest -m slow
 
 parity: $(VENV)/.test-$(VERSION) $(VENV)/.bench-$(VERSION)
-	$(BIN)/python -m pytest -m slow tests/interop/test_parity.py tests/interop/test_peft_parity.py
+	$(BIN)/python -m pytest -m "slow or not slow" tests/interop/test_parity.py \
+	  tests/interop/test_peft_parity.py tests/interop/test_gguf_families.py
 
 lint: $(VENV)/.test-$(VERSION)
 	$(BIN)/flake8 genlm experiments tests benchmarks

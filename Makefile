@@ -21,7 +21,8 @@ slow: $(VENV)/.test-$(VERSION)
 
 parity: $(VENV)/.test-$(VERSION) $(VENV)/.bench-$(VERSION)
 	$(BIN)/python -m pytest -m "slow or not slow" tests/interop/test_parity.py \
-	  tests/interop/test_peft_parity.py tests/interop/test_gguf_families.py
+	  tests/interop/test_peft_parity.py tests/interop/test_gguf_families.py \
+	  tests/interop/test_hf_tokenizer.py tests/data/test_chat.py
 
 lint: $(VENV)/.test-$(VERSION)
 	$(BIN)/flake8 genlm experiments tests benchmarks

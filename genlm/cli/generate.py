@@ -28,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="last",
         help="last, best, a step, or mean:K of the last K",
     )
+    add("--chat", action="store_true", help="prompts are what a user says in a chat")
     add("--json", action="store_true", help="one JSON object a prompt")
 
 
@@ -35,6 +36,7 @@ def main(arguments: argparse.Namespace) -> int:
     prompts = _prompts(arguments)
     check(arguments)
 
+    from genlm.data import chat
     from genlm.inference import decode
     from genlm.inference.sampling import SamplingConfig
     from genlm.interop.run import open_run
@@ -44,7 +46,11 @@ def main(arguments: argparse.Namespace) -> int:
     sampling = SamplingConfig(arguments.temperature, arguments.top_k, arguments.top_p)
     hosts.setup()
     params, config, tokenizer, _ = open_run(arguments.source, arguments.checkpoint)
-    ids = [prompt_ids(tokenizer, prompt) for prompt in prompts]
+    if arguments.chat:
+        turns = [[{"role": "user", "content": prompt}] for prompt in prompts]
+        ids = [chat.encode_chat(tokenizer, turn) for turn in turns]
+    else:
+        ids = [prompt_ids(tokenizer, prompt) for prompt in prompts]
     decode.require_memory(config, ids, arguments.max_tokens)
     answers = decode.generate(
         params,
@@ -62,7 +68,7 @@ def main(arguments: argparse.Namespace) -> int:
             row = {"prompt": prompt, "text": text, **answer._asdict()}
             print(json.dumps(row, ensure_ascii=False), flush=True)
         else:
-            print(prompt + text, flush=True)
+            print(text if arguments.chat else prompt + text, flush=True)
     return 0
 
 

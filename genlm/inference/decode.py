@@ -62,7 +62,7 @@ def generate(
       UserError: a prompt is empty, max_tokens is not positive, or the model has not
         learnt so many positions.
     """
-    _check(config, prompts, max_tokens)
+    check(config, prompts, max_tokens)
     state = _decode(
         params,
         pad_left(prompts, pad),
@@ -106,7 +106,7 @@ def stream(
     Raises:
       UserError: as `generate`.
     """
-    _check(config, [prompt], max_tokens)
+    check(config, [prompt], max_tokens)
     keys, stops = _keys(seed, 1), jnp.asarray(stop_ids)
     state = _begin(params, pad_left([prompt], pad), config, max_tokens)
     for turn in range(max_tokens):
@@ -117,9 +117,14 @@ def stream(
         yield token
 
 
-def _check(
+def check(
     config: TransformerConfig, prompts: Sequence[Sequence[int]], max_tokens: int
 ) -> None:
+    """Make sure that `generate` can answer these prompts.
+
+    Raises:
+      UserError: as `generate`.
+    """
     if max_tokens < 1:
         raise UserError(f"max_tokens {max_tokens} is not positive")
     if any(len(p) == 0 for p in prompts):

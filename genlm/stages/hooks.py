@@ -108,6 +108,7 @@ def make_writer(
     """A function of params: {'samples': what it writes after each of the prompts}."""
     prompts = evaluation.prompts
     ids = [prompt_ids(tokenizer, prompt) for prompt in prompts]
+    decode.check(model, ids, evaluation.max_tokens)
     decode.require_memory(model, ids, evaluation.max_tokens)
 
     def write(params: Any) -> dict[str, list[dict[str, str]]]:

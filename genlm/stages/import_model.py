@@ -100,8 +100,9 @@ def _open_changed(name: str, path: Path, base: Path) -> tuple[Opened, Adapter]:
 
 
 def _check_finite(params: Any) -> None:
+    is_finite = jax.jit(lambda x: jax.numpy.isfinite(x).all())  # no array of booleans
     for path, x in jax.tree_util.tree_leaves_with_path(params):
-        if not jax.numpy.isfinite(x).all():
+        if not is_finite(x):
             name = jax.tree_util.keystr(path, simple=True, separator="/")
             raise UserError(f"{name} holds numbers that are not finite")
 

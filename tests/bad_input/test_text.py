@@ -137,7 +137,7 @@ VOCABULARIES = {
     ("bpe", 100_000): "or less",
     ("unigram", 100_000): "or less",
     ("bpe", 0): "not positive",
-    ("byts", 300): "byte, bpe or unigram",
+    ("byts", 300): "byte, bpe, unigram or run",
 }
 
 

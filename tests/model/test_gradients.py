@@ -47,7 +47,9 @@ def test_attention(
     @jax.jit
     def ours(q, k, v):
         sides = [x.astype(dtype) for x in (q, k, v)]
-        out = attention.attend(*sides, mask_BTS, causal_square=True)
+        out = attention.attend(
+            *sides, mask_BTS, causal_square=True, scale=sides[0].shape[-1] ** -0.5
+        )
         return jnp.sum(out.astype(jnp.float32) * aim), out
 
     def plain(q, k, v):

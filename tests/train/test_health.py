@@ -55,7 +55,7 @@ def test_the_entropy_of_attention():
     q, k = (rng.normal(size=(1, 5, n, 8)).astype(np.float32) for n in (4, 2))
     mask = np.tril(np.ones((5, 5), bool))[None]
     real = np.asarray([[True] * 4 + [False]])
-    found = looks.attention_entropy(q, k, mask, real)
+    found = looks.attention_entropy(q, k, mask, real, scale=8**-0.5, cap=0.0)
     expected = []
     for head in range(4):
         for t in range(4):
@@ -64,7 +64,7 @@ def test_the_entropy_of_attention():
             p /= p.sum()
             expected.append(-np.sum(p * np.log(p)))
     np.testing.assert_allclose(found, np.mean(expected), rtol=1e-4)
-    uniform = looks.attention_entropy(0 * q, k, mask, real)
+    uniform = looks.attention_entropy(0 * q, k, mask, real, scale=1.0, cap=0.0)
     np.testing.assert_allclose(uniform, np.mean(np.log([1, 2, 3, 4])), rtol=1e-5)
 
 

@@ -1,8 +1,7 @@
 """EXPORT: an opened run -> a Hugging Face folder; the adapter of a run -> PEFT's.
 
-Before: `run.open_run`. After: `from_pretrained` of transformers or PEFT, vLLM,
-llama.cpp's converter. What is there afterwards is a whole folder or what was there
-before.
+Before: `run.open_run`. After: `from_pretrained` of transformers or PEFT. What is there
+afterwards is a whole folder or what was there before.
 """
 
 from pathlib import Path

@@ -38,7 +38,6 @@ class Rule(NamedTuple):
 
 
 _RULES = {
-    "default": Rule(None),
     "gpt-2": Rule(None),
     "smollm": Rule(None, splits_digits=True),
     **dict.fromkeys(

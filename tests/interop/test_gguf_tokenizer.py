@@ -94,7 +94,7 @@ def _trained(pre: str) -> tokenizers.Tokenizer:
     return own
 
 
-@pytest.mark.parametrize("pre", ["gpt-2", "default", "smollm", *_SPLITS])
+@pytest.mark.parametrize("pre", ["gpt-2", "smollm", *_SPLITS])
 def test_byte_level(pre, tmp_path):
     own = _trained(pre)
     own.add_tokens([tokenizers.AddedToken("<think>", normalized=False)])
@@ -191,7 +191,7 @@ def test_the_end_of_a_turn_is_found_by_its_spelling(tmp_path):
 _WRONG = {
     "a rule that is not known": (
         {"pre": "command-r"},
-        "tokenizer.ggml.pre = 'command-r' is not supported; these are: default, gpt-2",
+        "tokenizer.ggml.pre = 'command-r' is not supported; these are: gpt-2",
     ),
     "a kind that is not known": ({"model": "bert"}, "of kind 'bert' is not supported"),
     "types of other tokens": ({"token_type": [1]}, "3 tokens, 1 types"),

@@ -101,6 +101,15 @@ def test_what_is_imported_writes(run: Path, capsys):
     assert open_run(run).tokenizer.decode(ids).decode() == row["text"]
 
 
+def test_generate_takes_the_template_from_the_model(run: Path, capsys):
+    options = ["--max-tokens", "8", "--temperature", "0", "--json"]
+    call("generate", "--from", run, "--chat", "--prompt", "the list", *options)
+    row = json.loads(capsys.readouterr().out)
+    said = [{"role": "user", "content": "the list"}]
+    ids, _ = greedy(run, chat.encode_chat(open_run(run).tokenizer, said), 8)
+    assert row["tokens"] == ids
+
+
 def greedy(run: Path, prompt: list[int], num: int) -> tuple[list[int], str]:
     """The likeliest ids after a prompt, by the decoder itself, and why it ended."""
     opened = open_run(run)
@@ -183,31 +192,6 @@ def test_export_over_what_is_no_export(run: Path, tmp_path: Path, mistake_here):
     assert "holds something else" in said
     assert contents(mine) == {mine / "thesis.txt": b"mine"}
     call("verify", run)
-
-
-def test_what_was_added_to_an_export_stays(
-    run: Path, tmp_path: Path, mistake_here, monkeypatch
-):
-    out = tmp_path / "out"
-    call("export", "--from", run, "--out", out)
-    monkeypatch.chdir(out)
-    call("export", "--from", run, "--out", ".")
-    (out / "README.md").write_text("my model card")
-    (out / ".git").mkdir()
-    said = mistake_here("export", "--from", run, "--out", out)
-    assert "holds something else" in said
-    assert (out / "README.md").read_text() == "my model card"
-
-
-def test_a_link_to_nowhere(run: Path, tmp_path: Path, mistake_here):
-    out = tmp_path / "out"
-    call("export", "--from", run, "--out", out)
-    (out / "tokenizer.json").unlink()
-    (out / "tokenizer.json").symlink_to(tmp_path / "gone")
-    said = mistake_here("import", "--from", out, "--workdir", tmp_path / "again")
-    assert "a link to one that is not there" in said
-    said = mistake_here("import", "--from", "package:__main__", "--workdir", tmp_path)
-    assert "not installed" in said
 
 
 def test_export_over_an_earlier_export(run: Path, tmp_path: Path):

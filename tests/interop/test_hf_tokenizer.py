@@ -285,11 +285,14 @@ def test_a_tokenizer_from_elsewhere_goes_out_as_it_came(tmp_path: Path):
 
 def test_smollm2_goes_through_transformers(smollm2_folder: Path, tmp_path: Path):
     transformers = pytest.importorskip("transformers")
-    ours = read_tokenizer(smollm2_folder, 49152)
+    theirs = tmp_path / "theirs"  # a folder as transformers itself writes it
+    transformers.AutoTokenizer.from_pretrained(smollm2_folder).save_pretrained(theirs)
+    ours = read_tokenizer(theirs, 49152)
     assert ours.special.stop == 2 and ours.special.bos is None
     assert ours.special.pad == 0  # its own PAD is its STOP
-    write_tokenizer(ours, tmp_path)
-    folders = (smollm2_folder, tmp_path)
+    (tmp_path / "ours").mkdir()
+    write_tokenizer(ours, tmp_path / "ours")
+    folders = (theirs, tmp_path / "ours")
     before, after = map(transformers.AutoTokenizer.from_pretrained, folders)
     for text in _real_texts():
         assert after(text).input_ids == before(text).input_ids

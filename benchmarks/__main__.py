@@ -6,7 +6,7 @@ import sys
 from benchmarks import table
 from benchmarks.table import Row
 
-BENCHMARKS = ("train_step", "input_pipeline", "start_up", "memory")
+BENCHMARKS = ("train_step", "input_pipeline", "start_up", "memory", "import_model")
 
 
 def main() -> int:

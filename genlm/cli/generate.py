@@ -36,34 +36,23 @@ def main(arguments: argparse.Namespace) -> int:
     prompts = _prompts(arguments)
     check(arguments)
 
-    from genlm.data import chat
-    from genlm.inference import decode
     from genlm.inference.sampling import SamplingConfig
     from genlm.interop.run import open_run
     from genlm.parallel import hosts
-    from genlm.tokenizer.base import prompt_ids
+    from genlm.stages import writing
 
     sampling = SamplingConfig(arguments.temperature, arguments.top_k, arguments.top_p)
     hosts.setup()
     params, config, tokenizer, _ = open_run(arguments.source, arguments.checkpoint)
-    if arguments.chat:
-        turns = [[{"role": "user", "content": prompt}] for prompt in prompts]
-        ids = [chat.encode_chat(tokenizer, turn) for turn in turns]
-    else:
-        ids = [prompt_ids(tokenizer, prompt) for prompt in prompts]
-    decode.require_memory(config, ids, arguments.max_tokens)
-    answers = decode.generate(
-        params,
+    write = writing.make_writer(
         config,
-        ids,
+        tokenizer,
+        writing.encode(tokenizer, prompts, arguments.chat),
         max_tokens=arguments.max_tokens,
-        stop_ids=tokenizer.special.all_stops,
-        pad=tokenizer.special.pad,
         sampling=sampling,
         seed=arguments.seed,
     )
-    for prompt, answer in zip(prompts, answers):
-        text = tokenizer.decode(answer.tokens).decode("utf-8", "replace")
+    for prompt, (text, answer) in zip(prompts, write(params)):
         if arguments.json:
             row = {"prompt": prompt, "text": text, **answer._asdict()}
             print(json.dumps(row, ensure_ascii=False), flush=True)

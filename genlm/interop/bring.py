@@ -66,13 +66,24 @@ def open_source(path: Path) -> Source:
     Raises:
       UserError: the files are damaged, or of a kind that is not read.
     """
-    if path.suffix == ".gguf":
+    if path.suffix == ".gguf" or _begins_as_gguf(path):
         from genlm.interop.gguf import open_gguf
 
         return open_gguf(path)
     from genlm.interop.folder import open_folder
 
     return open_folder(path)  # says what is wrong with a file of another kind
+
+
+def _begins_as_gguf(path: Path) -> bool:
+    """Whether it is a GGUF file under another name, as in a cache of downloads."""
+    if not path.is_file():
+        return False
+    try:
+        with open(path, "rb") as file:
+            return file.read(4) == b"GGUF"
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
 
 
 def open_tokenizer(path: Path, source: Source, vocab_size: int) -> HuggingFaceTokenizer:

@@ -7,7 +7,7 @@ afterwards is a whole folder or what was there before.
 from pathlib import Path
 
 from genlm.interop import adapter, folder, hf_config, peft, weights
-from genlm.interop.hf_tokenizer import write_tokenizer
+from genlm.interop.hf_tokenizer import control_ids, write_tokenizer
 from genlm.interop.run import Opened, find, read_config
 from genlm.model.config import TransformerConfig
 
@@ -32,13 +32,8 @@ def write(opened: Opened, out: Path, dtype: str = "float32") -> None:
         `out` holds something else.
     """
     family = hf_config.family_of(opened.config)
-    special = opened.tokenizer.special
-    stops = list(special.all_stops)
-    config = hf_config.from_config(opened.config, family) | {
-        "bos_token_id": special.bos,
-        "eos_token_id": stops if len(stops) > 1 else stops[0],
-        "pad_token_id": special.pad,
-    }
+    config = hf_config.from_config(opened.config, family)
+    config |= control_ids(opened.tokenizer)
     with folder.exporting(out) as partial:
         folder.write_folder(
             partial,

@@ -23,7 +23,14 @@ _REQUIRED = [
     for field in dataclasses.fields(TransformerConfig)
     if field.default is dataclasses.MISSING
 ]
-_HOW = ("dropout", "dtype", "remat", "scan_layers")  # it is computed
+_HOW = (  # it is computed
+    "dropout",
+    "dtype",
+    "remat",
+    "scan_layers",
+    "expert_dispatch",
+    "capacity_factor",
+)
 
 
 class Key(NamedTuple):

@@ -8,7 +8,7 @@ config.json, chat_template.jinja and chat_template.json: JSON and text, never co
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Iterable
 
 from genlm.errors import UserError, require_text
 from genlm.interop import sentence_piece_json
@@ -28,6 +28,18 @@ from genlm.tokenizer.spelling import ALPHABET
 
 NAMES = tuple(f"{n}_token" for n in "bos eos unk sep pad cls mask".split())
 _CONFIG, _MAP = "tokenizer_config.json", "special_tokens_map.json"
+_GENERATION = "generation_config.json"
+_CLEANS = "clean_up_tokenization_spaces"
+_SETTINGS = (  # of tokenizer_config.json, which go out as they came
+    _CLEANS,
+    "additional_special_tokens",
+    "extra_special_tokens",
+    "model_max_length",
+    "padding_side",
+    "truncation_side",
+)
+_IDS = tuple(f"{name}_token_id" for name in ("bos", "eos", "pad"))
+_NOT_CARRIED = {"_from_model_config", "transformers_version"}
 _MAKE = (
     'python -c "from transformers import AutoTokenizer as A;'
     " A.from_pretrained('{0}').save_pretrained('{0}')\""
@@ -60,7 +72,12 @@ def read_tokenizer(folder: Path, vocab_size: int) -> HuggingFaceTokenizer:
             raise UserError(f"{path} has no token {names[name]!r}, the model's {name}")
     controls = {ids[t] for t in names.values() if t in ids} | set(stops)
     controls |= {ids[t] for t in _listed(config, folder / _CONFIG) if t in ids}
-    extras = Extras(_chat_template(folder, config), names)
+    extras = Extras(
+        _chat_template(folder, config),
+        names,
+        _settings({**_read_object(folder / _MAP), **config}, folder / _CONFIG),
+        _generation(folder),
+    )
     adds_bos = _adds_bos(config, folder / _CONFIG)
     try:
         return make_tokenizer(
@@ -84,44 +101,60 @@ def write_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
     Raises:
       UserError: the kind of tokenizer cannot be written.
     """
-    content, names, template = _parts(tokenizer)
-    special = tokenizer.special
+    content, extras = _parts(tokenizer)
     config: dict[str, Any] = {
         "tokenizer_class": "PreTrainedTokenizerFast",
-        "clean_up_tokenization_spaces": False,
-        "add_bos_token": special.bos is not None,
-        **names,
+        _CLEANS: False,
+        "add_bos_token": tokenizer.special.bos is not None,
+        **extras.settings,
+        **extras.names,
     }
-    if template is not None:
-        config["chat_template"] = template
-    stops = list(special.all_stops)
-    generation = {
-        "eos_token_id": stops if len(stops) > 1 else stops[0],
-        "pad_token_id": special.pad,
-    }
-    if special.bos is not None:
-        generation["bos_token_id"] = special.bos
+    if extras.chat_template is not None:
+        config["chat_template"] = extras.chat_template
+    ids = {name: i for name, i in control_ids(tokenizer).items() if i is not None}
     for name, value in {
         "tokenizer.json": content,
         _CONFIG: config,
-        _MAP: names,
-        "generation_config.json": generation,
+        _MAP: extras.names,
+        _GENERATION: extras.generation | ids,
     }.items():
         text = json.dumps(value, ensure_ascii=False, indent=2) + "\n"
         (folder / name).write_bytes(text.encode())
 
 
-def _parts(tokenizer: Tokenizer) -> tuple[dict[str, Any], dict[str, str], str | None]:
-    """The content of tokenizer.json, the named control tokens, the chat template."""
+def control_ids(tokenizer: Tokenizer) -> dict[str, Any]:
+    """{'bos_token_id': ..., ...} as config.json and generation_config.json say them.
+
+    Of a model from elsewhere they are its own: what its files said, or what its names
+    mean. It may have a BOS that it puts before no text, a PAD that is its STOP, or no
+    PAD, where another id stands in here.
+    """
+    special = tokenizer.special
+    bos: int | None = special.bos
+    pad: int | None = special.pad
     if isinstance(tokenizer, HuggingFaceTokenizer):
-        extras = tokenizer.extras
-        return tokenizer.content, extras.names, extras.chat_template
+        ids = check_content(tokenizer.content, tokenizer.vocab_size)
+        names = tokenizer.extras.names
+        bos = ids.get(names.get("bos_token", ""), bos)
+        pad = ids.get(names.get("pad_token", ""))
+    stops = list(special.all_stops)
+    found = bos, stops if len(stops) > 1 else stops[0], pad
+    said = {}
+    if isinstance(tokenizer, HuggingFaceTokenizer):
+        said = {n: i for n, i in tokenizer.extras.generation.items() if n in _IDS}
+    return dict(zip(_IDS, found)) | said
+
+
+def _parts(tokenizer: Tokenizer) -> tuple[dict[str, Any], Extras]:
+    """The content of tokenizer.json, and what the other files say."""
+    if isinstance(tokenizer, HuggingFaceTokenizer):
+        return tokenizer.content, tokenizer.extras
     if isinstance(tokenizer, SentencePieceTokenizer):
         model = tokenizer.model
-        content = sentence_piece_json.content(model)
-        return content, sentence_piece_json.names(model), None
+        names = sentence_piece_json.names(model)
+        return sentence_piece_json.content(model), Extras(names=names)
     if isinstance(tokenizer, ByteTokenizer):
-        return _byte_content(tokenizer.special), _BYTE_NAMES, None
+        return _byte_content(tokenizer.special), Extras(names=_BYTE_NAMES)
     raise UserError(f"a {type(tokenizer).__name__} cannot be written for Hugging Face")
 
 
@@ -216,6 +249,26 @@ def _listed(config: dict[str, Any], path: Path) -> list[str]:
     return found
 
 
+def _kept(config: dict[str, Any], names: Iterable[str], path: Path) -> dict[str, Any]:
+    """What `config` says under those names."""
+    kept = {name: config[name] for name in names if config.get(name) is not None}
+    require_text(json.dumps(kept, ensure_ascii=False), f"{path}: a setting")
+    return kept
+
+
+def _settings(config: dict[str, Any], path: Path) -> dict[str, Any]:
+    """What tokenizer_config.json says and an export says again."""
+    return {_CLEANS: False} | _kept(config, _SETTINGS, path)
+
+
+def _generation(folder: Path) -> dict[str, Any]:
+    """How the model is to write; ids that only config.json states as well."""
+    path = folder / _GENERATION
+    of_model = _kept(_read_object(folder / "config.json"), _IDS, path)
+    said = of_model | _read_object(path)
+    return _kept(said, [name for name in said if name not in _NOT_CARRIED], path)
+
+
 def _adds_bos(config: dict[str, Any], path: Path) -> bool | None:
     adds = config.get("add_bos_token")
     if adds is not None and not isinstance(adds, bool):
@@ -225,7 +278,7 @@ def _adds_bos(config: dict[str, Any], path: Path) -> bool | None:
 
 def _stop_ids(folder: Path, vocab_size: int) -> list[int]:
     """What ends an answer: of generation_config.json, else of config.json."""
-    for name in ("generation_config.json", "config.json"):
+    for name in (_GENERATION, "config.json"):
         found = _read_object(folder / name).get("eos_token_id")
         ids: list[Any] = found if isinstance(found, list) else [found]
         if found is None or not ids:

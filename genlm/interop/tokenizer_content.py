@@ -4,6 +4,7 @@ Before: whoever reads one (hf_tokenizer) or builds one (sentence_piece_json). Af
 genlm.tokenizer.huggingface.
 """
 
+import dataclasses
 from typing import Any, Iterable
 
 from genlm.errors import UserError
@@ -47,18 +48,19 @@ def make_tokenizer(
         names.setdefault("eos_token", texts[stops[0]])
     bos = _bos(content, names, ids, adds_bos)
     likely = [ids.get(names.get(name, "")) for name in ("pad_token", "unk_token")]
-    past = set(range(vocab_size)) - set(texts)
+    past = next((i for i in range(len(texts) + 1) if i not in texts), vocab_size)
     special = [token["id"] for token in content["added_tokens"] if token["special"]]
-    candidates = [*likely, *sorted(past)[:1], *sorted(special), *range(vocab_size)]
+    few = range(min(vocab_size, len(stops) + 2))  # more than are taken
+    candidates = [*likely, *([past] if past < vocab_size else []), *sorted(special)]
     taken = {None, bos, *stops}
-    pad = next((i for i in candidates if i not in taken), None)
+    pad = next((i for i in [*candidates, *few] if i not in taken), None)
     if pad is None:
         raise UserError(f"a vocabulary of {vocab_size} has no room for PAD")
     return HuggingFaceTokenizer(
-        content,
+        _beginning_with(content, bos, texts),
         vocab_size=vocab_size,
         special=Special(pad, bos, stops[0], tuple(stops[1:])),
-        extras=Extras(extras.chat_template, names),
+        extras=dataclasses.replace(extras, names=names),
     )
 
 
@@ -116,14 +118,51 @@ def _bos(
 ) -> int | None:
     """The id that stands before every text."""
     if adds_bos is None:
-        try:
-            first = _first_id(content.get("post_processor"))
-        except (KeyError, TypeError, IndexError, AttributeError) as error:
-            raise ValueError("its post_processor is none") from error
+        first = _put_first(content)
         if first is not None and first not in ids.values():
             raise ValueError(f"it begins a text with {first!r:.60}")
         return first
-    return ids.get(names["bos_token"]) if adds_bos and "bos_token" in names else None
+    if not adds_bos:
+        return None
+    if "bos_token" in names:
+        return ids.get(names["bos_token"])
+    return _put_first(content)
+
+
+def _beginning_with(
+    content: dict[str, Any], bos: int | None, texts: dict[int, str]
+) -> dict[str, Any]:
+    """`content` whose post_processor puts `bos` first, and nothing where it is None:
+    who reads tokenizer.json alone does as those who read `add_bos_token` do."""
+    if _put_first(content) == bos:
+        return content
+    processor = content.get("post_processor")
+    if processor and not _is_plain(processor):
+        wants = "no BOS" if bos is None else repr(texts[bos])
+        raise ValueError(
+            f"its post_processor ({processor['type']}) does more than put a token"
+            f" first, and add_bos_token asks for {wants}; make them agree"
+        )
+    token = "" if bos is None else texts[bos]
+    return content | {"post_processor": begin_with(token, bos)}
+
+
+def _is_plain(processor: Any) -> bool:
+    """Whether it does nothing to ids but put some first."""
+    kind = processor["type"]
+    if kind == "Sequence":
+        return all(map(_is_plain, processor["processors"]))
+    if kind == "TemplateProcessing":
+        return "Sequence" in processor["single"][-1]
+    return kind == "ByteLevel"
+
+
+def _put_first(content: dict[str, Any]) -> int | None:
+    """The id that the tokenizer itself puts before a text."""
+    try:
+        return _first_id(content.get("post_processor"))
+    except (KeyError, TypeError, IndexError, AttributeError) as error:
+        raise ValueError("its post_processor is none") from error
 
 
 def _first_id(processor: Any) -> int | None:

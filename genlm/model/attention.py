@@ -10,33 +10,17 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from genlm.model import layers
+from genlm.model import layers, splash
 from genlm.model.layers import transposed_product
-
-
-def mask(
-    *,
-    query_slots_T: jax.Array,
-    key_slots_S: jax.Array,
-    query_segments_BT: jax.Array,
-    key_segments_BS: jax.Array,
-    query_positions_BT: jax.Array,
-    key_positions_BS: jax.Array,
-    window: int,
-) -> jax.Array:
-    """mask_BTS: true where a query may look: its own document, no later, no further
-    back than `window` positions."""
-    causal_TS = key_slots_S[None, :] <= query_slots_T[:, None]
-    same_BTS = query_segments_BT[:, :, None] == key_segments_BS[:, None, :]
-    real_BTS = (key_segments_BS > 0)[:, None, :]
-    distance_BTS = query_positions_BT[:, :, None] - key_positions_BS[:, None, :]
-    return causal_TS & same_BTS & real_BTS & (distance_BTS < window)
+from genlm.model.sight import Sight
+from genlm.parallel.sharding import platform
 
 
 def attend(
     q_BTNH: jax.Array,
     k_BSKH: jax.Array,
     v_BSKH: jax.Array,
+    sight: Sight,
     mask_BTS: jax.Array,
     *,
     causal_square: bool,
@@ -46,14 +30,25 @@ def attend(
     """out_BTNH; a query that may look nowhere (PAD) gets the mean of some values.
 
     Args:
+      mask_BTS: of `sight`, made once for all layers.
       causal_square: query t is key t, so that keys after a block of queries can be left
         out.
       scale: of a score.
       cap: scores stay within ± this, bent as `layers.soft_cap` does; 0 for no cap.
     """
+    if platform() == "tpu" and causal_square and splash.fits(q_BTNH.shape[1]):
+        return splash.attend(
+            q_BTNH,
+            k_BSKH,
+            v_BSKH,
+            sight.query_segments_BT,
+            window=sight.window,
+            scale=scale,
+            cap=cap,
+        )
     if cap:
         return capped(q_BTNH, k_BSKH, v_BSKH, mask_BTS, scale, cap)
-    if jax.default_backend() == "cpu":
+    if platform() == "cpu":
         return in_blocks(q_BTNH, k_BSKH, v_BSKH, mask_BTS, causal_square, scale)
     return jax.nn.dot_product_attention(
         q_BTNH, k_BSKH, v_BSKH, mask=mask_BTS[:, None], scale=scale
@@ -73,7 +68,7 @@ def capped(
     lowest = jnp.finfo(jnp.float32).min
     scores_BKGTS = jnp.where(mask_BTS[:, None, None], scores_BKGTS, lowest)
     shares_BKGTS = jax.nn.softmax(scores_BKGTS, axis=-1).astype(v_BSKH.dtype)
-    out_BTKGH = _product("BKGTS,BSKH->BTKGH", shares_BKGTS, v_BSKH)
+    out_BTKGH = product("BKGTS,BSKH->BTKGH", shares_BKGTS, v_BSKH)
     return out_BTKGH.reshape(q_BTNH.shape).astype(q_BTNH.dtype)
 
 
@@ -81,7 +76,7 @@ def scores(q_BTNH: jax.Array, k_BSKH: jax.Array) -> jax.Array:
     """q kᵀ [B, K, G, T, S] in float32."""
     B, T, _, H = q_BTNH.shape
     q_BTKGH = q_BTNH.reshape(B, T, k_BSKH.shape[2], -1, H)
-    return _product("BTKGH,BSKH->BKGTS", q_BTKGH, k_BSKH)
+    return product("BTKGH,BSKH->BKGTS", q_BTKGH, k_BSKH)
 
 
 def in_blocks(
@@ -119,7 +114,7 @@ def _forward(q_bGTH, k_bSH, v_bSH, bias_BTS, blocks):
     kept, out = [], []
     for here, seen in _parts(T, k_bSH.shape[1], blocks):
         q_bQH = q_bGTH[:, :, here].reshape(b, -1, H)
-        scores_bQS = _product("bQH,bSH->bQS", q_bQH, k_bSH[:, seen])
+        scores_bQS = product("bQH,bSH->bQS", q_bQH, k_bSH[:, seen])
         of_bias = bias_BTS[:, None, None, here, seen]
         scores_BKGTS = scores_bQS.reshape(len(of_bias), -1, G, *of_bias.shape[3:])
         scores_BKGTS = scores_BKGTS + of_bias
@@ -127,7 +122,7 @@ def _forward(q_bGTH, k_bSH, v_bSH, bias_BTS, blocks):
         shares_bQS = jnp.exp(scores_BKGTS - highest).reshape(scores_bQS.shape)
         scale_bQ1 = 1 / jnp.sum(shares_bQS, axis=-1, keepdims=True)
         shares_bQS = shares_bQS.astype(v_bSH.dtype)
-        out_bQH = _product("bQS,bSH->bQH", shares_bQS, v_bSH[:, seen]) * scale_bQ1
+        out_bQH = product("bQS,bSH->bQH", shares_bQS, v_bSH[:, seen]) * scale_bQ1
         kept.append((shares_bQS, scale_bQ1))
         out.append(out_bQH.reshape(b, G, -1, H))
     out_bGTH = jnp.concatenate(out, axis=2)
@@ -151,10 +146,10 @@ def _backward(blocks, saved, gradient_bGTH):
             for x in (q_bGTH, gradient_bGTH, mean_bGT1)
         )
         gradient_bQH = (gradient_bQH * scale_bQ1).astype(v_bSH.dtype)
-        of_shares_bQS = _product("bQH,bSH->bQS", gradient_bQH, v_bSH[:, seen])
+        of_shares_bQS = product("bQH,bSH->bQS", gradient_bQH, v_bSH[:, seen])
         of_scores_bQS = shares_bQS * (of_shares_bQS - mean_bQ1 * scale_bQ1)
         of_scores_bQS = of_scores_bQS.astype(q_bQH.dtype)
-        of_q_bQH = _product("bQS,bSH->bQH", of_scores_bQS, k_bSH[:, seen])
+        of_q_bQH = product("bQS,bSH->bQH", of_scores_bQS, k_bSH[:, seen])
         of_q.append(of_q_bQH.reshape(b, G, -1, H))
         of_k_bHS = of_k_bHS.at[:, :, seen].add(transposed_product(q_bQH, of_scores_bQS))
         of_v_bHS = of_v_bHS.at[:, :, seen].add(
@@ -179,5 +174,6 @@ def _parts(T: int, S: int, blocks: int) -> list[tuple[slice, slice]]:
     return [(slice(a, b), slice(0, b)) for a, b in zip(ends, ends[1:])]
 
 
-def _product(dims: str, a: jax.Array, b: jax.Array) -> jax.Array:
+def product(dims: str, a: jax.Array, b: jax.Array) -> jax.Array:
+    """An einsum with sums in float32."""
     return jnp.einsum(dims, a, b, preferred_element_type=jnp.float32)

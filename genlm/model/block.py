@@ -10,8 +10,9 @@ import jax
 
 from genlm.model import attention
 from genlm.model import cache as kv
-from genlm.model import layers, looks, moe, rope
+from genlm.model import layers, looks, moe, ring, rope
 from genlm.model.config import TransformerConfig
+from genlm.model.sight import Sight
 from genlm.parallel.sharding import constrain
 from genlm.parallel.specs import ParamSpec, Specs
 
@@ -21,7 +22,8 @@ from genlm.parallel.specs import ParamSpec, Specs
 class View:
     """What the queries of a layer may see, and how positions turn there."""
 
-    mask_BTS: jax.Array
+    sight: Sight
+    mask_BTS: jax.Array | None  # None where no device sees a whole row
     cos: jax.Array | None  # None where positions are not rotary
     sin: jax.Array | None
 
@@ -29,11 +31,12 @@ class View:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Context:
-    """What all layers read: slots of the cache written so far (None without one), and
-    which tokens are no PAD (None where nobody looks inside)."""
+    """What all layers read: slots of the cache written so far (None without one),
+    which tokens are no PAD, and whether somebody looks inside."""
 
     index: jax.Array | None
-    real_BT: jax.Array | None
+    real_BT: jax.Array
+    look: bool = dataclasses.field(metadata={"static": True})
 
 
 def block_specs(c: TransformerConfig) -> Specs:
@@ -112,9 +115,11 @@ def apply(
     kv_layer: Any,
     key: jax.Array | None,
 ):
-    """One layer: (x_BTD, (the layer's keys and values or None, what a look sees))."""
+    """One layer: (x_BTD, (the layer's keys and values or None, what a look sees and,
+    of experts, sums for losses))."""
     keys = (None, None) if key is None else jax.random.split(key)
     real_BT = context.real_BT
+    seen: dict[str, Any] = {}
     normed = norm(x_BTD, params, "attention_norm", c)
     out, kv_layer, entropy = _attention(
         normed, params["attention"], c, view, context, kv_layer
@@ -123,15 +128,18 @@ def apply(
         out = norm(out, params, "post_attention_norm", c)
     x_BTD = x_BTD + layers.dropout(out, c.dropout, keys[0])
     normed = norm(x_BTD, params, "mlp_norm", c)
-    mlp = moe.apply if c.num_experts else _mlp
-    out, dead = mlp(normed, params["mlp"], c, real_BT)
+    if c.num_experts:
+        out, dead, seen["routing"] = moe.apply(
+            normed, params["mlp"], c, real_BT, context.look
+        )
+    else:
+        out, dead = _mlp(normed, params["mlp"], c, real_BT if context.look else None)
     if c.post_norms:
         out = norm(out, params, "post_mlp_norm", c)
     x_BTD = x_BTD + layers.dropout(out, c.dropout, keys[1])
-    seen = {}
-    if real_BT is not None:
+    if context.look:
         activation = looks.root_mean_square(x_BTD, real_BT)
-        seen = {"activation": activation, "attention_entropy": entropy, "dead": dead}
+        seen |= {"activation": activation, "attention_entropy": entropy, "dead": dead}
     return constrain(x_BTD, "batch", "length", "norm"), (kv_layer, seen)
 
 
@@ -155,7 +163,7 @@ def _attention(x_BTD, params, c: TransformerConfig, view, context, kv_layer):
         v_BSKH = kv.write(kv_layer[1], v_BSKH, context.index)
         kv_layer = (k_BSKH, v_BSKH)
     entropy = None
-    if context.real_BT is not None:
+    if context.look:
         entropy = looks.attention_entropy(
             q_BTNH,
             k_BSKH,
@@ -164,15 +172,20 @@ def _attention(x_BTD, params, c: TransformerConfig, view, context, kv_layer):
             scale=c.query_scale,
             cap=c.attention_cap,
         )
-    out_BTNH = attention.attend(
-        q_BTNH,
-        k_BSKH,
-        v_BSKH,
-        view.mask_BTS,
-        causal_square=context.index is None,
-        scale=c.query_scale,
-        cap=c.attention_cap,
-    )
+    how = {"scale": c.query_scale, "cap": c.attention_cap}
+    axis = ring.axis_of(x_BTD.shape[1]) if context.index is None else None
+    if axis is not None:
+        out_BTNH = ring.attend(q_BTNH, k_BSKH, v_BSKH, view.sight, axis, **how)
+    else:
+        out_BTNH = attention.attend(
+            q_BTNH,
+            k_BSKH,
+            v_BSKH,
+            view.sight,
+            view.mask_BTS,
+            causal_square=context.index is None,
+            **how,
+        )
     out_BTD = layers.dense(out_BTNH, params["o"], c.dtype, contract=2)
     if "o_bias" in params:
         out_BTD = out_BTD + params["o_bias"].astype(out_BTD.dtype)

@@ -8,6 +8,7 @@ from genlm.model import layers, rope
 REMAT = ("none", "dots", "full")
 NORMS = ("rms", "layer")
 POSITIONS = ("rotary", "learned")
+DISPATCH = ("dense", "grouped", "capacity")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +50,8 @@ class TransformerConfig:
     num_experts: int = 0  # 0: one mlp for all tokens
     experts_per_token: int = 0
     normalize_experts: bool = True  # the chosen experts' shares add up to 1
+    expert_dispatch: str = "dense"  # see genlm.model.dispatch
+    capacity_factor: float = 1.25  # of 'capacity': 1 where all are chosen alike
     mup_base_width: int = 0  # model_dim of which the learning rate is; 0: no transfer
     dtype: str = "float32"  # of products: 'float32' or 'bfloat16'
     scan_layers: bool = False
@@ -63,6 +66,7 @@ class TransformerConfig:
             "activation": layers.ACTIVATIONS,
             "norm": NORMS,
             "positions": POSITIONS,
+            "expert_dispatch": DISPATCH,
             "rope_scaling": rope.SCALINGS,
             "remat": REMAT,
             "dtype": ("float32", "bfloat16"),
@@ -73,8 +77,8 @@ class TransformerConfig:
             "num_heads is a multiple of num_kv_heads": self.num_kv_heads > 0
             and self.num_heads % self.num_kv_heads == 0,
             "head_dim is even": self.head_dim % 2 == 0,
-            "rope_theta, rope_factor and norm_eps are positive": min(
-                self.rope_theta, self.rope_factor, self.norm_eps
+            "rope_theta, rope_factor, norm_eps and capacity_factor are positive": min(
+                self.rope_theta, self.rope_factor, self.norm_eps, self.capacity_factor
             )
             > 0,
             "dropout is in [0, 1)": 0 <= self.dropout < 1,

@@ -8,6 +8,8 @@ import math
 import jax
 import jax.numpy as jnp
 
+from genlm.parallel.sharding import platform
+
 ACTIVATIONS = ("swiglu", "geglu", "gelu", "relu2")
 GATED = ("swiglu", "geglu")
 
@@ -23,7 +25,7 @@ def dense(x: jax.Array, w: jax.Array, dtype: str, contract: int = 1) -> jax.Arra
     rows, out = x.shape[: x.ndim - contract], w.shape[contract:]
     inner = math.prod(w.shape[:contract])
     y = matmul(x.reshape(-1, inner), w.reshape(inner, -1), dtype).reshape(*rows, *out)
-    return y if jax.default_backend() == "cpu" else y.astype(dtype)
+    return y if platform() == "cpu" else y.astype(dtype)
 
 
 def matmul(x_MK: jax.Array, w: jax.Array, dtype: str, dims: str = "KN") -> jax.Array:
@@ -59,7 +61,7 @@ def matmul(x_MK: jax.Array, w: jax.Array, dtype: str, dims: str = "KN") -> jax.A
 def transposed_product(a_bMK: jax.Array, b_bMN: jax.Array) -> jax.Array:
     """aᵀ b [..., K, N] in float32, as a weight's gradient needs."""
     mesh = jax.sharding.get_abstract_mesh()
-    one_cpu = jax.default_backend() == "cpu" and mesh.size <= 1
+    one_cpu = platform() == "cpu" and mesh.size <= 1
     if one_cpu and a_bMK.dtype == jnp.bfloat16:
         return _transposed_product_on_cpu(a_bMK, b_bMN)
     return jnp.einsum(

@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from genlm.parallel.sharding import platform
+
 SCALINGS = ("none", "linear", "llama3", "yarn")
 
 
@@ -69,7 +71,7 @@ def rotation(
     else:
         frequency = jnp.asarray(scaling.frequencies(head_dim, theta))
     angle = positions_BT[..., None, None].astype(jnp.float32) * frequency
-    if jax.default_backend() != "cpu":
+    if platform() != "cpu":
         cos, sin = jnp.cos(angle), jnp.sin(angle)
     else:
         # A loop of two, whose result is kept: XLA thinks a cosine cheap, and on a CPU

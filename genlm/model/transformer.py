@@ -13,11 +13,12 @@ from typing import Any, Mapping
 import jax
 import jax.numpy as jnp
 
-from genlm.model import attention, block
+from genlm.model import block
 from genlm.model import cache as kv
-from genlm.model import layers, rope
+from genlm.model import layers, ring, rope
 from genlm.model.block import Context, View
 from genlm.model.config import TransformerConfig
+from genlm.model.sight import Sight, mask
 from genlm.parallel.sharding import constrain
 from genlm.parallel.specs import ParamSpec, Specs
 
@@ -53,7 +54,8 @@ def apply(
       batch: tokens, segments and positions [B, T]; see genlm.data.batches.
       cache: what was read before; the batch goes on from its index.
       key: for dropout; without one there is none.
-      look: aux holds [L] each of what genlm.model.looks says of the inside.
+      look: aux holds [L] each of what genlm.model.looks says of the inside; of experts
+        it always holds aux['routing'], [L] each of `moe.sums`.
     """
     c = config
     keys = [None] * (c.num_layers + 1)
@@ -65,10 +67,11 @@ def apply(
             segments_BS=kv.write(cache.segments_BS, batch["segments"], cache.index),
             positions_BS=kv.write(cache.positions_BS, batch["positions"], cache.index),
         )
-    views = {kind: _view(kind, batch, c, cache) for kind in sorted(set(c.kinds))}
+    views = {kind: _view(kind, batch, c, cache, look) for kind in sorted(set(c.kinds))}
     context = Context(
         index=None if cache is None else cache.index,
-        real_BT=batch["segments"] > 0 if look else None,
+        real_BT=batch["segments"] > 0,
+        look=look,
     )
 
     def run_block(x_BTD, layer, view):
@@ -113,13 +116,15 @@ def _embed(params: Params, batch, c: TransformerConfig) -> jax.Array:
     return x_BTD
 
 
-def _view(kind: str, batch, c: TransformerConfig, cache: kv.Cache | None) -> View:
+def _view(
+    kind: str, batch, c: TransformerConfig, cache: kv.Cache | None, look: bool
+) -> View:
     """What layers of a kind (G or L) see."""
     T = batch["tokens"].shape[1]
     segments, positions = batch["segments"], batch["positions"]
     first = 0 if cache is None else cache.index
     S = T if cache is None else cache.num_slots
-    mask_BTS = attention.mask(
+    sight = Sight(
         query_slots_T=first + jnp.arange(T),
         key_slots_S=jnp.arange(S),
         query_segments_BT=segments,
@@ -128,8 +133,10 @@ def _view(kind: str, batch, c: TransformerConfig, cache: kv.Cache | None) -> Vie
         key_positions_BS=positions if cache is None else cache.positions_BS,
         window=c.max_length if kind == "G" else min(c.window, c.max_length),
     )
+    is_whole = look or cache is not None or ring.axis_of(T) is None
+    seen = sight, mask(sight) if is_whole else None
     if c.positions == "learned":
-        return View(mask_BTS, None, None)
+        return View(*seen, None, None)
     if kind == "L" and c.rope_local_theta:
         turn = rope.rotation(positions, c.head_dim, c.rope_local_theta)
     else:
@@ -141,7 +148,7 @@ def _view(kind: str, batch, c: TransformerConfig, cache: kv.Cache | None) -> Vie
             c.rope_original_length,
         )
         turn = rope.rotation(positions, c.head_dim, c.rope_theta, scaling)
-    return View(mask_BTS, *turn)
+    return View(*seen, *turn)
 
 
 def _scan(run_block, x_BTD, stacked, views: Mapping[str, View], kinds: str):
@@ -152,8 +159,8 @@ def _scan(run_block, x_BTD, stacked, views: Mapping[str, View], kinds: str):
 
     def choose(x_BTD, layer):
         is_local, layer = layer
-        pick = functools.partial(jnp.where, is_local)
-        return run_block(x_BTD, layer, jax.tree.map(pick, views["L"], views["G"]))
+        local, whole = (functools.partial(run_block, view=views[kind]) for kind in "LG")
+        return jax.lax.cond(is_local, local, whole, x_BTD, layer)
 
     is_local_L = jnp.array([kind == "L" for kind in kinds])
     return jax.lax.scan(choose, x_BTD, (is_local_L, stacked))

@@ -1,7 +1,9 @@
 """THE MESH: devices in a grid with named axes.
 
 'data' repeats the model and splits the batch; 'fsdp' splits the batch and the
-parameters; 'tensor' splits heads, mlp and vocabulary. -1 takes what is left.
+parameters; 'expert' splits the batch and the experts; 'context' splits each row;
+'tensor' splits heads, mlp and vocabulary. Neighbours on the last axes are nearest.
+-1 takes what is left.
 """
 
 import dataclasses
@@ -13,16 +15,20 @@ from jax.sharding import AxisType
 
 from genlm.errors import UserError
 
-AXES = ("data", "fsdp", "tensor")
+AXES = ("data", "fsdp", "expert", "context", "tensor")
 
 
 @dataclasses.dataclass(frozen=True)
 class MeshConfig:
-    """Sizes of the mesh axes; one may be -1."""
+    """Sizes of the mesh axes, of which one may be -1, and changes to the table of
+    `sharding`: 'embed=fsdp,context' splits that logical axis over those of the mesh."""
 
     data: int = -1
     fsdp: int = 1
+    expert: int = 1
+    context: int = 1
     tensor: int = 1
+    rules: tuple[str, ...] = ()
 
 
 def make(
@@ -40,7 +46,10 @@ def make(
         sizes[sizes.index(-1)] = len(devices) // max(rest, 1)
     if min(sizes) < 1 or math.prod(sizes) != len(devices):
         named = ", ".join(f"{a}={s}" for a, s in zip(AXES, sizes))
-        raise UserError(f"parallel: {named} do not multiply to {len(devices)} devices")
+        raise UserError(
+            f"parallel: {named} do not multiply to {len(devices)} devices; one of them"
+            " may be -1, which takes what is left"
+        )
     return jax.make_mesh(
         tuple(sizes), AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices
     )

@@ -1,19 +1,28 @@
-"""SHARDING: the one table from logical axes to mesh axes."""
+"""SHARDING: the one table from logical axes to mesh axes.
 
-from typing import Any
+A recipe may change the table (`parallel.rules`); `laid_out` is where a mesh and its
+table hold.
+"""
+
+import contextlib
+import contextvars
+from typing import Any, Iterator, Mapping
 
 import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from genlm.errors import UserError
+from genlm.parallel.mesh import AXES
 from genlm.parallel.specs import ParamSpec, Specs
 
-RULES: dict[str, tuple[str, ...]] = {
+Rules = Mapping[str, tuple[str, ...]]
+RULES: Rules = {
     # activations
-    "batch": ("data", "fsdp"),
-    "length": (),
+    "batch": ("data", "fsdp", "expert"),
+    "length": ("context",),
     # parameters
     "vocab": ("tensor",),
-    "embed": ("fsdp",),
+    "embed": ("fsdp", "expert", "context"),
     "heads": ("tensor",),
     "kv_heads": ("tensor",),
     "head_dim": (),
@@ -21,22 +30,71 @@ RULES: dict[str, tuple[str, ...]] = {
     "layers": (),
     "norm": (),
     "positions": (),
-    "experts": (),
+    "experts": ("expert",),
 }
+_rules: contextvars.ContextVar[Rules] = contextvars.ContextVar("rules", default=RULES)
+_platform: contextvars.ContextVar[str] = contextvars.ContextVar("platform", default="")
+
+
+def changed(rules: tuple[str, ...]) -> Rules:
+    """The table with some rows as `rules` say: 'embed=fsdp,context'; 'vocab=' is whole.
+
+    Raises:
+      UserError: an axis is not known.
+    """
+    table = dict(RULES)
+    for rule in rules:
+        axis, equals, names = rule.partition("=")
+        onto = tuple(filter(None, names.split(",")))
+        if not equals or axis not in RULES or not set(onto) <= set(AXES):
+            raise UserError(
+                f"parallel.rules: {rule!r} is not one of {', '.join(RULES)}, '=', and"
+                f" some of {', '.join(AXES)}"
+            )
+        table[axis] = onto
+    return table
+
+
+@contextlib.contextmanager
+def laid_out(mesh: Mesh, rules: tuple[str, ...] = ()) -> Iterator[None]:
+    """Arrays live on `mesh` as the table says, changed by `rules`."""
+    before = _rules.set(changed(rules))
+    elsewhere = _platform.set(mesh.devices.flat[0].platform)
+    try:
+        with jax.set_mesh(mesh):
+            yield
+    finally:
+        _rules.reset(before)
+        _platform.reset(elsewhere)
+
+
+def platform() -> str:
+    """'cpu', 'gpu' or 'tpu': what is compiled for, which need not be here."""
+    return _platform.get() or jax.default_backend()
 
 
 def partition(
     shape: tuple[int, ...], axes: tuple[str, ...], mesh: Mesh | Any
 ) -> PartitionSpec:
-    """Where a `shape` of logical `axes` lives; dims that do not divide stay whole."""
-    entries = []
+    """Where a `shape` of logical `axes` lives. A mesh axis splits one dim only, the
+    first that names it; a dim that it does not divide is not split by it."""
+    entries: list[Any] = []
+    taken: set[str] = set()
     for size, axis in zip(shape, axes):
-        names = RULES[axis]
-        ways = 1
-        for name in names:
-            ways *= mesh.shape[name]
-        entries.append(names if names and size % ways == 0 else None)
+        names: list[str] = []
+        for name in _rules.get()[axis]:
+            ways = mesh.shape[name]
+            if ways > 1 and name not in taken and size % ways == 0:
+                names.append(name)
+                size //= ways
+        taken |= set(names)
+        entries.append(tuple(names) or None)
     return PartitionSpec(*entries)
+
+
+def names(entry: Any) -> tuple[str, ...]:
+    """The mesh axes of one entry of a PartitionSpec."""
+    return (entry,) if isinstance(entry, str) else tuple(entry or ())
 
 
 def of_specs(specs: Specs, mesh: Mesh) -> Any:
@@ -48,9 +106,18 @@ def of_specs(specs: Specs, mesh: Mesh) -> Any:
     return jax.tree.map(sharding, specs)
 
 
+def ways(mesh: Mesh | Any, axis: str) -> int:
+    """Into how many parts a logical axis is split."""
+    parts = 1
+    for name in _rules.get()[axis]:
+        parts *= mesh.shape[name]
+    return parts
+
+
 def of_batch(mesh: Mesh) -> NamedSharding:
-    """Rows split over the data axes; any further dims whole."""
-    return NamedSharding(mesh, PartitionSpec(RULES["batch"]))
+    """Rows and their length split; any further dims whole."""
+    rules = _rules.get()
+    return NamedSharding(mesh, PartitionSpec(rules["batch"], rules["length"]))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -66,7 +133,7 @@ def constrain(x: jax.Array, *axes: str) -> jax.Array:
 
 
 def global_batch(batch: Any, mesh: Mesh) -> Any:
-    """Device arrays [B, ...] of the global batch from this process's part of it."""
+    """Device arrays [B, T] of the global batch from this process's part of it."""
     sharding = of_batch(mesh)
     return jax.tree.map(
         lambda x: jax.make_array_from_process_local_data(sharding, x), batch

@@ -174,18 +174,33 @@ def _lock(folder: int, workdir: Path) -> None:
 def filling(folder: Path) -> Iterator[Path]:
     """An empty folder to fill, which takes the place of `folder` after the block.
 
-    If the block fails (a full disk, a wrong input, a signal), `folder` is as it was.
+    If the block or the exchange fails (a full disk, a wrong input, Ctrl-C), `folder` is
+    as it was. After a kill between the exchange's two renames it stands beside, as
+    .NAME.genlm-replaced, and the next call puts it back.
 
     Raises:
       UserError: the block could not write.
     """
-    partial = folder.with_name(folder.name + ".partial")
+    partial, replaced = (
+        folder.with_name(f".{folder.name}.genlm-{what}")
+        for what in ("partial", "replaced")
+    )
     try:
-        shutil.rmtree(partial, ignore_errors=True)
+        if replaced.exists() and not folder.exists():
+            replaced.rename(folder)
+        for path in (partial, replaced):
+            shutil.rmtree(path, ignore_errors=True)
         partial.mkdir(parents=True)
         yield partial
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.rename(folder)
+        try:
+            if folder.is_dir():
+                folder.rename(replaced)
+            partial.rename(folder)
+        except BaseException:
+            if replaced.exists() and not folder.exists():
+                replaced.rename(folder)
+            raise
+        shutil.rmtree(replaced, ignore_errors=True)
     except OSError as error:
         raise UserError(f"cannot write {folder}: {reason(error)}") from error
     finally:

@@ -21,6 +21,17 @@ from genlm.errors import UserError
 from genlm.runs import checkpoint, directory, lineage
 
 _PAUSE = 5.0  # seconds between two tries where a save fails
+# Orbax fills files of 2 GiB in memory before it writes them, and packs whole arrays.
+_FILE_BYTES = 64 << 20
+_CHUNK_BYTES = 32 << 20
+
+
+def _arguments(tree: Any) -> ocp.args.PyTreeSave:
+    """How a tree is written: in pieces, so that little of it is in memory twice."""
+    chunks = jax.tree.map(lambda _: ocp.SaveArgs(chunk_byte_size=_CHUNK_BYTES), tree)
+    return ocp.args.PyTreeSave(
+        tree, save_args=chunks, ocdbt_target_data_file_size=_FILE_BYTES
+    )
 
 
 def _unraisable(unraisable: Any, show: Any = sys.unraisablehook) -> None:
@@ -104,7 +115,7 @@ class Checkpoints:
         """
         self.wait()
         path = checkpoint.root(self.workdir) / str(step)
-        arguments = {k: ocp.args.StandardSave(v) for k, v in items.items()}
+        arguments = {name: _arguments(tree) for name, tree in items.items()}
         self._again_at = math.inf
         try:
             self._checkpointer.save(

@@ -10,15 +10,12 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from genlm import config as configs
-from genlm.data import chat
 from genlm.errors import UserError, require_text
-from genlm.inference import decode
 from genlm.inference.sampling import SamplingConfig
 from genlm.interop.run import find, is_choice, open_run
 from genlm.parallel import hosts
 from genlm.runs import directory, lineage
-from genlm.stages import rerun
-from genlm.tokenizer.base import prompt_ids
+from genlm.stages import rerun, writing
 
 READS = ("seed", "source", "checkpoint", "answer")
 
@@ -64,34 +61,19 @@ def run(config: ConfigDict, workdir: Path) -> None:
         return
     hosts.setup()
     params, model, tokenizer, _ = open_run(source, str(config.checkpoint))
-    if asked.chat:
-        system = [{"role": "system", "content": asked.system}] if asked.system else []
-        ids = [
-            chat.encode_chat(tokenizer, [*system, {"role": "user", "content": prompt}])
-            for prompt in asked.prompts
-        ]
-    else:
-        ids = [prompt_ids(tokenizer, prompt) for prompt in asked.prompts]
-    decode.require_memory(model, ids, asked.max_tokens)
-    answers = decode.generate(
-        params,
+    write = writing.make_writer(
         model,
-        ids,
+        tokenizer,
+        writing.encode(tokenizer, asked.prompts, asked.chat, asked.system),
         max_tokens=asked.max_tokens,
-        stop_ids=tokenizer.special.all_stops,
-        pad=tokenizer.special.pad,
         sampling=asked.sampling(),
         seed=config.seed,
     )
-    directory.create(workdir)
     lines = [
-        {
-            "prompt": prompt,
-            "text": tokenizer.decode(answer.tokens).decode("utf-8", "replace"),
-            "stop_reason": answer.stop_reason,
-        }
-        for prompt, answer in zip(asked.prompts, answers)
+        {"prompt": prompt, "text": text, "stop_reason": answer.stop_reason}
+        for prompt, (text, answer) in zip(asked.prompts, write(params))
     ]
+    directory.create(workdir)
     rows = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
     directory.write_atomic(workdir / "answers.jsonl", rows)
     rerun.save_config(config, workdir)

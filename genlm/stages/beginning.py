@@ -18,7 +18,14 @@ from genlm.runs import lineage
 from genlm.stages.prepare import Prepared
 from genlm.train.state import TrainState
 
-HOW = ("dropout", "dtype", "scan_layers", "remat")  # it is computed; not the shape
+HOW = (  # it is computed; not the shape
+    "dropout",
+    "dtype",
+    "scan_layers",
+    "remat",
+    "expert_dispatch",
+    "capacity_factor",
+)
 
 
 class Beginning(NamedTuple):

@@ -7,7 +7,6 @@ baseline, all on the same bytes, and samples.
 from pathlib import Path
 from typing import Any
 
-import jax
 from ml_collections import ConfigDict
 import numpy as np
 
@@ -17,6 +16,7 @@ from genlm.evaluate import baselines
 from genlm.interop.run import find, is_choice, open_run
 from genlm.parallel import hosts
 from genlm.parallel import mesh as meshes
+from genlm.parallel import sharding
 from genlm.runs import directory, lineage
 from genlm.runs.progress import track
 from genlm.stages import rerun
@@ -59,8 +59,8 @@ def run(config: ConfigDict, workdir: Path) -> None:
     check_tokenizers(source / "tokenizer", prepared.folder / "tokenizer")
     _note_other_data(source, prepared)
     mesh = meshes.make(meshes.MeshConfig())
-    evaluation.check_division(mesh.shape["data"] * mesh.shape["fsdp"])
-    with jax.set_mesh(mesh):
+    with sharding.laid_out(mesh):
+        evaluation.check_division(sharding.ways(mesh, "batch"))
         validate = make_validation(prepared, model, evaluation.batch_size, mesh)
         bits = {f"this model, step {step}": validate(params)["valid_bits_per_byte"]}
     bits |= _baselines(prepared, config.order)

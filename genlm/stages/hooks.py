@@ -16,14 +16,14 @@ import numpy as np
 from genlm.data import batches
 from genlm.errors import UserError, require_text
 from genlm.evaluate import perplexity
-from genlm.inference import decode
 from genlm.inference.sampling import SamplingConfig
 from genlm.interop import exporting
 from genlm.interop.run import Opened
 from genlm.model.config import TransformerConfig
 from genlm.parallel import sharding
+from genlm.stages import writing
 from genlm.stages.prepare import Prepared
-from genlm.tokenizer.base import Tokenizer, prompt_ids
+from genlm.tokenizer.base import Tokenizer
 from genlm.train import losses
 
 
@@ -107,30 +107,20 @@ def make_writer(
 ) -> Callable[[Any], dict[str, list[dict[str, str]]]]:
     """A function of params: {'samples': what it writes after each of the prompts}."""
     prompts = evaluation.prompts
-    ids = [prompt_ids(tokenizer, prompt) for prompt in prompts]
-    decode.check(model, ids, evaluation.max_tokens)
-    decode.require_memory(model, ids, evaluation.max_tokens)
-
-    def write(params: Any) -> dict[str, list[dict[str, str]]]:
-        answers = decode.generate(
-            params,
-            model,
-            ids,
-            max_tokens=evaluation.max_tokens,
-            stop_ids=tokenizer.special.all_stops,
-            pad=tokenizer.special.pad,
-            sampling=SamplingConfig(evaluation.temperature, top_p=evaluation.top_p),
-            seed=seed,
-        )
-        texts = [tokenizer.decode(a.tokens).decode("utf-8", "replace") for a in answers]
-        return {
-            "samples": [
-                {"prompt": prompt, "text": text, "stop_reason": answer.stop_reason}
-                for prompt, text, answer in zip(prompts, texts, answers)
-            ]
-        }
-
-    return write
+    write = writing.make_writer(
+        model,
+        tokenizer,
+        writing.encode(tokenizer, prompts, chat=False),
+        max_tokens=evaluation.max_tokens,
+        sampling=SamplingConfig(evaluation.temperature, top_p=evaluation.top_p),
+        seed=seed,
+    )
+    return lambda params: {
+        "samples": [
+            {"prompt": prompt, "text": text, "stop_reason": answer.stop_reason}
+            for prompt, (text, answer) in zip(prompts, write(params))
+        ]
+    }
 
 
 def at_any_step(

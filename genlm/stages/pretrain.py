@@ -67,9 +67,9 @@ def run(config: ConfigDict, workdir: Path) -> None:
         return
     hosts.setup()
     mesh = meshes.make(recipe.mesh)
-    recipes.check_division(recipe, mesh)
     model = begin.model
-    with jax.set_mesh(mesh):
+    with sharding.laid_out(mesh, recipe.mesh.rules):
+        recipes.check_division(recipe, prepared.summary["row_length"], mesh)
         parts = make_parts(model, recipe, mesh)
         state = _state(workdir, parts, mesh, recipe.seed, start, begin)
         rerun.save_config(config, workdir)  # not before what was there has opened
@@ -152,7 +152,7 @@ def make_parts(model: TransformerConfig, recipe: Recipe, mesh: Any) -> Parts:
     ema = train.ema_decay > 0
     train_step = jax.jit(
         step.make_train_step(
-            losses.make_next_token_loss(model, train.vocab_chunk, train.z_loss),
+            losses.make_next_token_loss(model, train.vocab_chunk, train.shares),
             optimizer,
             optimizers.make_schedule(optimizing, train.num_steps),
             num_microbatches=train.num_microbatches,
@@ -203,7 +203,7 @@ def _make_looks(
         model,
         parts.optimizer,
         vocab_chunk=train.vocab_chunk,
-        z_loss=train.z_loss,
+        shares=train.shares,
         num_microbatches=train.num_microbatches,
         trained=optimizers.trained(recipe.optimizing, parts.specs),
     )

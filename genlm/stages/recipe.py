@@ -16,8 +16,10 @@ from genlm.errors import UserError
 from genlm.model import transformer
 from genlm.model.config import TransformerConfig
 from genlm.parallel import mesh as meshes
+from genlm.parallel import sharding
 from genlm.runs import sinks
 from genlm.stages import hooks, prepare
+from genlm.train import losses
 from genlm.train import optimizer as optimizers
 from genlm.train.guard import GuardConfig
 
@@ -44,6 +46,8 @@ class TrainConfig:
     num_microbatches: int  # gradients are added up over as many parts of a batch
     vocab_chunk: int  # 0: all logits at once
     z_loss: float
+    balance_loss: float  # of experts; this and the next as of losses.Shares
+    router_z_loss: float
     ema_decay: float  # 0: no average of the parameters is kept
     ramp_from: int  # rows of the first batches; 0: batch_size from the start
     ramp_steps: int  # steps of a batch size, until it doubles
@@ -58,8 +62,10 @@ class TrainConfig:
                 raise UserError(f"train.{name} is not positive")
         if self.num_steps >= 1 << 31:  # they are counted in int32
             raise UserError(f"train.num_steps {self.num_steps} is over 2147483647")
-        if self.vocab_chunk < 0 or self.z_loss < 0:
-            raise UserError("train.vocab_chunk or z_loss is below 0")
+        if min(self.vocab_chunk, *self.shares) < 0:
+            raise UserError(
+                "train.vocab_chunk, z_loss, balance_loss or router_z_loss is below 0"
+            )
         if not 0 <= self.ema_decay < 1:
             raise UserError("train.ema_decay is not in [0, 1)")
         if self.probe_every < 0:
@@ -72,6 +78,10 @@ class TrainConfig:
             )
         self._check_ramp()
         sinks.require(self.watch)
+
+    @property
+    def shares(self) -> losses.Shares:
+        return losses.Shares(self.z_loss, self.balance_loss, self.router_z_loss)
 
     def _check_ramp(self) -> None:
         times = self.batch_size / self.ramp_from if self.ramp_from else 1
@@ -137,6 +147,8 @@ def read(config: ConfigDict) -> Recipe:
     optimizers.make_optimizer(
         optimizing, 1, transformer.param_specs(model), width_ratio=model.width_ratio
     )
+    mesh = configs.to_dataclass(meshes.MeshConfig, config.parallel)
+    sharding.changed(mesh.rules)
     return Recipe(
         config.seed,
         config.source,
@@ -144,14 +156,23 @@ def read(config: ConfigDict) -> Recipe:
         configs.to_dataclass(hooks.TrainEvalConfig, config.eval),
         configs.to_dataclass(CheckpointConfig, config.checkpoint),
         optimizing,
-        configs.to_dataclass(meshes.MeshConfig, config.parallel),
+        mesh,
         configs.to_dataclass(GuardConfig, config.guard),
     )
 
 
-def check_division(recipe: Recipe, mesh: jax.sharding.Mesh) -> None:
-    ways = mesh.shape["data"] * mesh.shape["fsdp"]
-    train = recipe.train
+def check_division(recipe: Recipe, row_length: int, mesh: jax.sharding.Mesh) -> None:
+    """Make sure that batches divide over the devices.
+
+    Raises:
+      UserError: they do not.
+    """
+    ways, train = sharding.ways(mesh, "batch"), recipe.train
+    if row_length % (parts := sharding.ways(mesh, "length")):
+        raise UserError(
+            f"data.row_length {row_length} does not divide into the {parts} parts of"
+            " parallel.context"
+        )
     for name in ("batch_size", "ramp_from"):
         if getattr(train, name) % (train.num_microbatches * ways):
             raise UserError(

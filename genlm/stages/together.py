@@ -20,6 +20,7 @@ from genlm.interop import run as interop
 from genlm.model.config import TransformerConfig
 from genlm.parallel import hosts
 from genlm.parallel import mesh as meshes
+from genlm.parallel import sharding
 from genlm.runs import checkpoint, directory, lineage
 from genlm.runs.metrics import Log
 from genlm.runs.saving import Checkpoints
@@ -57,7 +58,7 @@ def run(todo: dict[Path, ConfigDict]) -> dict[Path, str]:
     _check_settings(recipes[0])
     hosts.setup()
     mesh = meshes.make(meshes.MeshConfig(), jax.devices()[:1])
-    check_division(recipes[0], mesh)
+    check_division(recipes[0], prepared.summary["row_length"], mesh)
     model = configs.to_dataclass(
         TransformerConfig,
         next(iter(todo.values())).model,
@@ -65,7 +66,7 @@ def run(todo: dict[Path, ConfigDict]) -> dict[Path, str]:
         max_length=prepared.summary["row_length"],
     )
     with contextlib.ExitStack() as stack:
-        stack.enter_context(jax.set_mesh(mesh))
+        stack.enter_context(sharding.laid_out(mesh, recipes[0].mesh.rules))
         for folder, config in todo.items():
             stack.enter_context(directory.held(folder))
             rerun.check_kind(config, folder)

@@ -43,11 +43,14 @@ _INVALID = re.compile("[\udc80-\udcff]+")
 
 @dataclasses.dataclass(frozen=True)
 class Extras:
-    """What a model's tokenizer brings besides: a chat template, and the names that the
-    template may use ('bos_token': '<s>', ...)."""
+    """What a model's tokenizer brings besides: a chat template, the names that the
+    template may use ('bos_token': '<s>', ...), and what is only carried on to an
+    export: settings of tokenizer_config.json and of generation_config.json."""
 
     chat_template: str | None = None
     names: dict[str, str] = dataclasses.field(default_factory=dict)
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    generation: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 class HuggingFaceTokenizer:
@@ -156,6 +159,8 @@ class HuggingFaceTokenizer:
                     "vocab_size": self.vocab_size,
                     "special": self.special._asdict(),
                     "names": self.extras.names,
+                    "settings": self.extras.settings,
+                    "generation": self.extras.generation,
                 },
                 indent=2,
             ),
@@ -185,7 +190,12 @@ class HuggingFaceTokenizer:
                 content,
                 vocab_size=own["vocab_size"],
                 special=Special(**special),
-                extras=Extras(template, own["names"]),
+                extras=Extras(
+                    template,
+                    own["names"],
+                    own.get("settings", {}),
+                    own.get("generation", {}),
+                ),
             )
         except OSError as error:
             raise UserError(f"cannot read {path}: {error.strerror}") from error

@@ -32,7 +32,7 @@ def make_probe(
     optimizer: optax.GradientTransformationExtraArgs,
     *,
     vocab_chunk: int = 0,
-    z_loss: float = 0.0,
+    shares: losses.Shares = losses.Shares(),
     num_microbatches: int = 1,
     trained: Any = None,
 ) -> Callable[[TrainState, Any], dict[str, Any]]:
@@ -42,7 +42,7 @@ def make_probe(
       trained: as of train.step.
     """
     loss = losses.make_next_token_loss(
-        dataclasses.replace(config, dropout=0.0), vocab_chunk, z_loss
+        dataclasses.replace(config, dropout=0.0), vocab_chunk, shares
     )
     if trained is not None:
         loss = frozen_where_not(trained, loss)
@@ -57,10 +57,11 @@ def make_probe(
             gradients, state.opt_state, state.params, step=state.step
         )
         _, inside, _ = transformer.apply(state.params, batch, config, look=True)
-        shares = jax.tree.map(
+        inside.pop("routing", None)  # sums for losses
+        beside = jax.tree.map(
             lambda u, p: u / (p + _EPSILON), _norms(updates), _norms(state.params)
         )
-        return {"gradient": _norms(gradients), "update": shares, **inside}
+        return {"gradient": _norms(gradients), "update": beside, **inside}
 
     def probe(state: TrainState, batch: Any) -> dict[str, Any]:
         found = jax.device_get(look(state, batch))

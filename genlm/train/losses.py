@@ -5,7 +5,7 @@ metrics['weight'] is what to divide by once all microbatches and devices are add
 averages of averages never occur. Everything here is float32.
 """
 
-from typing import Any, Callable, Mapping
+from typing import Any, Callable, Mapping, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,30 +21,42 @@ Metrics = dict[str, jax.Array]
 Loss = Callable[[Any, Any, Batch, jax.Array | None], tuple[jax.Array, Metrics]]
 
 
+class Shares(NamedTuple):
+    """How much of what else is trained on, none of it in metrics['loss']: of the square
+    of the log-sum of all logits, which keeps them from drifting (arXiv:2204.02311), and
+    of what `moe.sums` says of the experts."""
+
+    z: float = 0.0
+    balance: float = 0.0
+    router_z: float = 0.0
+
+
 def make_next_token_loss(
-    config: TransformerConfig, vocab_chunk: int = 0, z_loss: float = 0.0
+    config: TransformerConfig, vocab_chunk: int = 0, shares: Shares = Shares()
 ) -> Loss:
     """Cross-entropy of the next token, in nats, weighted by batch['weights'].
 
     Args:
       vocab_chunk: vocabulary entries at a time; 0 for all at once, up to WHOLE_VOCAB.
         In chunks the logits [B, T, V] are never whole in memory, and computed twice.
-      z_loss: trained on as well, but not in metrics['loss']: so much of the square of
-        the log-sum of all logits, which keeps them from drifting (arXiv:2204.02311).
     """
 
     def next_token_loss(params, frozen, batch, key):
         del frozen
-        hidden_BTD, _, _ = transformer.apply(params, batch, config, key=key)
+        hidden_BTD, aux, _ = transformer.apply(params, batch, config, key=key)
         target_BT, total_BT = target_and_total(
             params, hidden_BTD, batch["targets"], config, vocab_chunk
         )
         loss = jnp.sum((total_BT - target_BT) * batch["weights"])
         sums = {"loss": loss, "weight": jnp.sum(batch["weights"])}
-        if not z_loss:
-            return loss, sums
-        sums["z_loss"] = z_loss * jnp.sum(jnp.square(total_BT) * batch["weights"])
-        return loss + sums["z_loss"], sums
+        more = {}
+        if shares.z:
+            squares = jnp.sum(jnp.square(total_BT) * batch["weights"])
+            more["z_loss"] = shares.z * squares
+        for name in ("balance", "router_z"):
+            if share := getattr(shares, name):
+                more[f"{name}_loss"] = share * jnp.sum(aux["routing"][name])
+        return sum(more.values(), loss), sums | more
 
     return next_token_loss
 

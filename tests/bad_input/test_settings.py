@@ -67,7 +67,7 @@ def test_config_argument(tmp_path: Path):
 OVERRIDES = {
     "--config.train.num_step=3": "did you mean 'num_steps'?",
     "--config.trian.num_steps=3": "did you mean 'train'?",
-    "--config.train=3": "its keys: batch_size, ema_decay",
+    "--config.train=3": "its keys: balance_loss, batch_size, ema_decay",
     "--config.train.num_steps.x=3": "'num_steps' is a value, not a section",
     "--config.train.num_steps=three": "expected int, like 2",
     "--config.train.num_steps=1.5": "expected int, like 2",

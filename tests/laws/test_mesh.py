@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from genlm.model import transformer
+from genlm.model import ring, transformer
 from genlm.model.config import TransformerConfig
 from genlm.parallel import mesh as meshes
 from genlm.parallel import sharding
@@ -32,8 +32,19 @@ MODEL = TransformerConfig(
 OPTIMIZER = optimizer.OptimizerConfig(learning_rate=1e-3, warmup_steps=5)
 SCAN = {"scan_layers": True}
 
+EXPERTS = {"num_experts": 4, "experts_per_token": 4}  # all, lest a choice round over
+
 # name: (devices, mesh sizes, microbatches, changes to the model, vocab_chunk)
 VARIANTS = {
+    "2 context": (2, {"context": 2}, 1, {}, 0),
+    "4 context, ring": (4, {"context": 4}, 1, {}, 0),
+    "8 data, context, tensor, ring": (
+        8,
+        {"data": 2, "context": 2, "tensor": 2},
+        2,
+        SCAN | {"remat": "full"},
+        24,
+    ),
     "2 data": (2, {"data": 2}, 1, {}, 0),
     "4 fsdp": (4, {"fsdp": 4}, 1, {}, 0),
     "8 fsdp": (8, {"fsdp": 8}, 1, {}, 0),
@@ -96,7 +107,7 @@ def _curve(
     model = dataclasses.replace(MODEL, **changes)
     optimizing = dataclasses.replace(OPTIMIZER, name=name)
     mesh, made, specs = _setup(devices, sizes, model, optimizing)
-    with jax.set_mesh(mesh):
+    with sharding.laid_out(mesh):
         train_state = state.born_sharded(specs, made, mesh, seed=0, ema=True)
         train_step = jax.jit(
             step.make_train_step(
@@ -128,7 +139,8 @@ def one_device() -> np.ndarray:
     return curve
 
 
-OFTEN = {"2 data", "8 mixed", "2 microbatches", "scan", "remat full"}
+OFTEN = {"8 mixed", "2 microbatches", "scan", "remat full"}
+OFTEN |= {"8 data, context, tensor, ring"}
 OFTEN |= {
     "chunked vocabulary",
     "fsdp, tensor, scan, remat",
@@ -142,9 +154,41 @@ OFTEN |= {
         for name in VARIANTS
     ],
 )
-def test_one_curve_on_any_mesh(name: str, one_device: np.ndarray):
+def test_one_curve_on_any_mesh(name: str, one_device: np.ndarray, monkeypatch):
+    if "ring" in name:  # or such short rows are gathered
+        monkeypatch.setattr(ring, "GATHERED", 0)
+        monkeypatch.setattr(ring, "CHUNK", 2)
     curve = _curve(*VARIANTS[name])
     np.testing.assert_allclose(curve, one_device, rtol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def experts_alone() -> np.ndarray:
+    return _curve(1, {}, 1, EXPERTS, 0)
+
+
+MEETING = {
+    "grouped": (1, {}, {"expert_dispatch": "grouped"}),
+    "capacity for all": (1, {}, {"expert_dispatch": "capacity"}),
+    "4 expert, dense": (4, {"expert": 4}, {}),
+    "4 expert, grouped": (4, {"expert": 4}, {"expert_dispatch": "grouped"}),
+    "2 expert, capacity": (2, {"expert": 2}, {"expert_dispatch": "capacity"}),
+    "8 fsdp, expert, tensor, grouped": (
+        8,
+        {"fsdp": 2, "expert": 2, "tensor": 2},
+        {"expert_dispatch": "grouped", **SCAN, "remat": "full"},
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MEETING)
+def test_one_curve_however_tokens_and_experts_meet(
+    name: str, experts_alone: np.ndarray
+):
+    devices, sizes, changes = MEETING[name]
+    curve = _curve(devices, sizes, 1, EXPERTS | changes, 0)
+    np.testing.assert_allclose(curve, experts_alone, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -177,8 +221,7 @@ FAMILIES = {
         "attention_cap": 2.0,
         "logit_cap": 3.0,
     },
-    # every expert takes part, since a share that rounds the other way is another model
-    "experts": {"num_experts": 4, "experts_per_token": 4},
+    "experts": EXPERTS,
 }
 
 

@@ -51,7 +51,7 @@ def _texts(sample: int | None) -> Iterator[str]:
     """Of each file `sample` texts spread over it, or all."""
     files = [p for p in sorted(shared("pretrain").rglob("*")) if p.is_file()]
     for path in [*files, shared("dirty/langid.jsonl")]:
-        text = path.read_text("utf-8")
+        text = path.read_bytes().decode()
         lines = text.splitlines()
         if path.suffix == ".jsonl":
             texts = [json.loads(line)["text"] for line in lines]

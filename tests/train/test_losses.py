@@ -27,9 +27,9 @@ def test_z_loss_is_the_square_of_the_log_sum(vocab_chunk: int):
     plain, sums = losses.make_next_token_loss(config, vocab_chunk)(
         params, None, BATCH, None
     )
-    with_z, z_sums = losses.make_next_token_loss(config, vocab_chunk, 0.01)(
-        params, None, BATCH, None
-    )
+    with_z, z_sums = losses.make_next_token_loss(
+        config, vocab_chunk, losses.Shares(0.01)
+    )(params, None, BATCH, None)
     hidden_BTD, _, _ = transformer.apply(params, BATCH, config)
     logits_BTV = np.asarray(transformer.unembed(params, hidden_BTD, config))
     total_BT = np.log(np.exp(logits_BTV.astype(np.float64)).sum(-1))

@@ -4,11 +4,12 @@ Before: attention, where a row's length is split over devices. Keys and values p
 from device to device (arXiv:2310.01889) and are read a chunk at a time with a running
 softmax (arXiv:1805.02867), so that no device ever holds all keys or all scores; the
 gradient goes round once more and computes the scores again (algorithm 4 of
-arXiv:2205.14135). Short rows' keys are gathered instead: one message in place of many.
+arXiv:2205.14135). Slots, segments and positions are small, and gathered once; so are
+short rows' keys: one message in place of many.
 """
 
 import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -79,16 +80,13 @@ def attend(
 
 def _gathered(how: How, q_BTNH, k_BTKH, v_BTKH, sight: Sight) -> jax.Array:
     """Of this device's queries and everybody's keys."""
-    whole = functools.partial(jax.lax.all_gather, axis_name=how.axis, tiled=True)
-    sight = sight.replace(
-        key_slots_S=whole(sight.key_slots_S),
-        key_segments_BS=whole(sight.key_segments_BS, axis=1),
-        key_positions_BS=whole(sight.key_positions_BS, axis=1),
-    )
+    kv_2BTKH = jnp.stack([k_BTKH, v_BTKH])
+    k_BSKH, v_BSKH = jax.lax.all_gather(kv_2BTKH, how.axis, axis=2, tiled=True)
+    sight = _of_all(sight, how.axis)
     return attention.attend(
         q_BTNH,
-        whole(k_BTKH, axis=1),
-        whole(v_BTKH, axis=1),
+        k_BSKH,
+        v_BSKH,
         sight,
         mask(sight),
         causal_square=False,
@@ -97,24 +95,33 @@ def _gathered(how: How, q_BTNH, k_BTKH, v_BTKH, sight: Sight) -> jax.Array:
     )
 
 
+def _of_all(sight: Sight, axis: str) -> Sight:
+    """These queries' sight of the whole rows' keys."""
+    whole = functools.partial(jax.lax.all_gather, axis_name=axis, tiled=True)
+    slots_S, segments_BS, positions_BS = sight.keys
+    return sight.of(
+        whole(slots_S), whole(segments_BS, axis=1), whole(positions_BS, axis=1)
+    )
+
+
 def _ring(how: How, q_BTNH, k_BTKH, v_BTKH, sight: Sight) -> jax.Array:
     """Of this device's queries and the keys that come round."""
     B, T, N, H = q_BTNH.shape
     K = k_BTKH.shape[2]
     q_BKGTH = q_BTNH.reshape(B, T, K, N // K, H).transpose(0, 2, 3, 1, 4)
-    k_BKSH, v_BKSH = k_BTKH.swapaxes(1, 2), v_BTKH.swapaxes(1, 2)
-    out_BKGTH = _round(q_BKGTH, k_BKSH, v_BKSH, sight, how)
+    kv_2BKSH = jnp.stack([k_BTKH.swapaxes(1, 2), v_BTKH.swapaxes(1, 2)])
+    out_BKGTH = _round(q_BKGTH, kv_2BKSH, _of_all(sight, how.axis), how)
     out_BTNH = out_BKGTH.transpose(0, 3, 1, 2, 4).reshape(q_BTNH.shape)
     return out_BTNH.astype(q_BTNH.dtype)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
-def _round(q_BKGTH, k_BKSH, v_BKSH, sight: Sight, how: How) -> jax.Array:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _round(q_BKGTH, kv_2BKSH, sight: Sight, how: How) -> jax.Array:
     """out_BKGTH, float32."""
-    return _forward(q_BKGTH, k_BKSH, v_BKSH, sight, how)[0]
+    return _forward(q_BKGTH, kv_2BKSH, sight, how)[0]
 
 
-def _forward(q_BKGTH, k_BKSH, v_BKSH, sight: Sight, how: How):
+def _forward(q_BKGTH, kv_2BKSH, sight: Sight, how: How):
     nothing = (
         jnp.zeros(q_BKGTH.shape, jnp.float32),
         jnp.full((*q_BKGTH.shape[:-1], 1), _LOWEST),
@@ -124,7 +131,7 @@ def _forward(q_BKGTH, k_BKSH, v_BKSH, sight: Sight, how: How):
     def read(seen, chunk):
         """A chunk of keys more."""
         out_BKGTH, highest_BKGT1, total_BKGT1 = seen
-        k_BKCH, v_BKCH, keys = chunk
+        (k_BKCH, v_BKCH), keys = chunk
         scores_BKGTC, _ = _scores(q_BKGTH, k_BKCH, sight.of(*keys), how)
         here_BKGT1 = jnp.max(scores_BKGTC, axis=-1, keepdims=True)
         new_BKGT1 = jnp.maximum(highest_BKGT1, here_BKGT1)
@@ -137,27 +144,27 @@ def _forward(q_BKGTH, k_BKSH, v_BKSH, sight: Sight, how: How):
         )
         return (out_BKGTH, new_BKGT1, total_BKGT1), None
 
-    def turn(carry, _):
-        seen, held = carry
-        seen, _ = jax.lax.scan(read, seen, _chunks(held, how.chunk))
-        return (seen, _pass_on(held, how.axis)), None
+    def turn(carry, number):
+        seen, held_2BKSH = carry
+        chunks = _chunks(held_2BKSH, how.chunk), _keys(sight, number, how)
+        seen, _ = jax.lax.scan(read, seen, chunks)
+        return (seen, _pass_on(held_2BKSH, how.axis)), None
 
-    held = (k_BKSH, v_BKSH, sight.keys)
-    ways = jax.lax.axis_size(how.axis)
-    (seen, _), _ = jax.lax.scan(turn, (nothing, held), length=ways)
+    turns = jnp.arange(jax.lax.axis_size(how.axis))
+    (seen, _), _ = jax.lax.scan(turn, (nothing, kv_2BKSH), turns)
     out_BKGTH, highest_BKGT1, total_BKGT1 = seen
     out_BKGTH = out_BKGTH / total_BKGT1
     logsum_BKGT1 = highest_BKGT1 + jnp.log(total_BKGT1)
-    return out_BKGTH, (q_BKGTH, k_BKSH, v_BKSH, sight, out_BKGTH, logsum_BKGT1)
+    return out_BKGTH, (q_BKGTH, kv_2BKSH, sight, out_BKGTH, logsum_BKGT1)
 
 
 def _backward(how: How, saved, gradient_BKGTH):
-    q_BKGTH, k_BKSH, v_BKSH, sight, out_BKGTH, logsum_BKGT1 = saved
+    q_BKGTH, kv_2BKSH, sight, out_BKGTH, logsum_BKGT1 = saved
     mean_BKGT1 = jnp.sum(gradient_BKGTH * out_BKGTH, axis=-1, keepdims=True)
-    gradient_BKGTH = gradient_BKGTH.astype(v_BKSH.dtype)
+    gradient_BKGTH = gradient_BKGTH.astype(kv_2BKSH.dtype)
 
     def read(of_q_BKGTH, chunk):
-        k_BKCH, v_BKCH, keys, of_k_BKCH, of_v_BKCH = chunk
+        (k_BKCH, v_BKCH), keys, (of_k_BKCH, of_v_BKCH) = chunk
         scores_BKGTC, may_BKGTC = _scores(q_BKGTH, k_BKCH, sight.of(*keys), how)
         shares_BKGTC = jnp.where(may_BKGTC, jnp.exp(scores_BKGTC - logsum_BKGT1), 0.0)
         of_v_BKCH += attention.product(
@@ -171,26 +178,25 @@ def _backward(how: How, saved, gradient_BKGTH):
         of_scores_BKGTC = of_scores_BKGTC.astype(k_BKCH.dtype)
         of_q_BKGTH += attention.product("BKGTC,BKCH->BKGTH", of_scores_BKGTC, k_BKCH)
         of_k_BKCH += attention.product("BKGTC,BKGTH->BKCH", of_scores_BKGTC, q_BKGTH)
-        return of_q_BKGTH, (of_k_BKCH, of_v_BKCH)
+        return of_q_BKGTH, jnp.stack([of_k_BKCH, of_v_BKCH])
 
-    def turn(carry, _):
-        of_q_BKGTH, held = carry
-        of_q_BKGTH, of_held = jax.lax.scan(read, of_q_BKGTH, _chunks(held, how.chunk))
-        held = (*held[:3], *map(_joined, of_held))
-        return (of_q_BKGTH, _pass_on(held, how.axis)), None
+    def turn(carry, number):
+        of_q_BKGTH, held_2BKSH, of_held_2BKSH = carry
+        chunks = (
+            _chunks(held_2BKSH, how.chunk),
+            _keys(sight, number, how),
+            _chunks(of_held_2BKSH, how.chunk),
+        )
+        of_q_BKGTH, of_chunks = jax.lax.scan(read, of_q_BKGTH, chunks)
+        held_2BKSH = _pass_on(held_2BKSH, how.axis)
+        return (of_q_BKGTH, held_2BKSH, _pass_on(_joined(of_chunks), how.axis)), None
 
-    zeros = (jnp.zeros(x.shape, jnp.float32) for x in (k_BKSH, v_BKSH))
-    held = (k_BKSH, v_BKSH, sight.keys, *zeros)
+    turns = jnp.arange(jax.lax.axis_size(how.axis))
     of_q_BKGTH = jnp.zeros(q_BKGTH.shape, jnp.float32)
-    ways = jax.lax.axis_size(how.axis)
-    (of_q_BKGTH, held), _ = jax.lax.scan(turn, (of_q_BKGTH, held), length=ways)
-    of_k_BKSH, of_v_BKSH = held[3:]  # home again
-    return (
-        of_q_BKGTH.astype(q_BKGTH.dtype),
-        of_k_BKSH.astype(k_BKSH.dtype),
-        of_v_BKSH.astype(v_BKSH.dtype),
-        None,
-    )
+    of_kv_2BKSH = jnp.zeros(kv_2BKSH.shape, jnp.float32)
+    carry = (of_q_BKGTH, kv_2BKSH, of_kv_2BKSH)
+    (of_q_BKGTH, _, of_kv_2BKSH), _ = jax.lax.scan(turn, carry, turns)  # home again
+    return of_q_BKGTH.astype(q_BKGTH.dtype), of_kv_2BKSH.astype(kv_2BKSH.dtype), None
 
 
 _round.defvjp(_forward, _backward)
@@ -204,27 +210,34 @@ def _scores(q_BKGTH, k_BKCH, sight: Sight, how: How) -> tuple[jax.Array, jax.Arr
     return jnp.where(may_BKGTC, scores_BKGTC, _LOWEST), may_BKGTC
 
 
-def _chunks(held: Any, size: int) -> Any:
-    """What is held of keys, [chunks, ..., size, ...]."""
-    k_BKSH, v_BKSH, (slots_S, segments_BS, positions_BS), *sums = held
-    num = slots_S.shape[0] // size
-
-    def cut(x: jax.Array, dim: int) -> jax.Array:
-        x = x.reshape(*x.shape[:dim], num, size, *x.shape[dim + 1 :])
-        return jnp.moveaxis(x, dim, 0)
-
-    keys = cut(slots_S, 0), cut(segments_BS, 1), cut(positions_BS, 1)
-    return (cut(k_BKSH, 2), cut(v_BKSH, 2), keys, *(cut(x, 2) for x in sums))
+def _chunks(x_2BKSH: jax.Array, size: int) -> jax.Array:
+    """Of what goes round: [2, B, K, S, H] -> [chunks, 2, B, K, size, H]."""
+    x = x_2BKSH.reshape(*x_2BKSH.shape[:3], -1, size, x_2BKSH.shape[-1])
+    return jnp.moveaxis(x, 3, 0)
 
 
 def _joined(chunks: jax.Array) -> jax.Array:
-    """[chunks, B, K, size, H] -> [B, K, S, H]."""
-    x = jnp.moveaxis(chunks, 0, 2)
-    return x.reshape(*x.shape[:2], -1, x.shape[-1])
+    """[chunks, 2, B, K, size, H] -> [2, B, K, S, H]."""
+    x = jnp.moveaxis(chunks, 0, 3)
+    return x.reshape(*x.shape[:3], -1, x.shape[-1])
 
 
-def _pass_on(held: Any, axis: str) -> Any:
+def _keys(sight: Sight, turn: jax.Array, how: How) -> tuple[jax.Array, ...]:
+    """Slots, segments and positions of what is held at a turn, in chunks."""
+    ways = jax.lax.axis_size(how.axis)
+    owner = (jax.lax.axis_index(how.axis) - turn) % ways
+
+    def of(x: jax.Array) -> jax.Array:
+        """[..., all keys] -> [chunks, ..., size]."""
+        x = x.reshape(*x.shape[:-1], ways, -1, how.chunk)
+        held = jax.lax.dynamic_index_in_dim(x, owner, x.ndim - 3, keepdims=False)
+        return jnp.moveaxis(held, -2, 0)
+
+    slots_S, segments_BS, positions_BS = sight.keys
+    return of(slots_S), of(segments_BS), of(positions_BS)
+
+
+def _pass_on(x: jax.Array, axis: str) -> jax.Array:
     """What the device before holds."""
     ways = jax.lax.axis_size(axis)
-    to_next = [(i, (i + 1) % ways) for i in range(ways)]
-    return jax.tree.map(lambda x: jax.lax.ppermute(x, axis, to_next), held)
+    return jax.lax.ppermute(x, axis, [(i, (i + 1) % ways) for i in range(ways)])

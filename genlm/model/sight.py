@@ -24,9 +24,6 @@ class Sight:
     key_positions_BS: Any
     window: int = dataclasses.field(metadata={"static": True})
 
-    def replace(self, **fields: Any) -> "Sight":
-        return dataclasses.replace(self, **fields)
-
     @property
     def keys(self) -> tuple[Any, Any, Any]:
         """Slots, segments and positions of the keys."""
@@ -34,7 +31,8 @@ class Sight:
 
     def of(self, slots_S: Any, segments_BS: Any, positions_BS: Any) -> "Sight":
         """The same queries' sight of other keys."""
-        return self.replace(
+        return dataclasses.replace(
+            self,
             key_slots_S=slots_S,
             key_segments_BS=segments_BS,
             key_positions_BS=positions_BS,

@@ -14,7 +14,7 @@ life: $(VENV)/.report-$(VERSION)
 	$(BIN)/genlm report $(RUN)
 
 test: $(VENV)/.test-$(VERSION)
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 slow: $(VENV)/.test-$(VERSION)
 	$(BIN)/python -m pytest -m slow

@@ -108,6 +108,7 @@ def test_a_folder_of_another_program_in_the_workdir(names: Path, tmp_path: Path)
         assert (tmp_path / taken / "mine.txt").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_a_folder_of_ones_own_among_the_checkpoints(copy: Path, names: Path):
     root = copy / "checkpoints"
     shutil.copytree(root / "2", root / "2.bak")
@@ -130,6 +131,7 @@ def test_life_of_other_settings(prepare_only: Path, names: Path, tmp_path: Path)
     assert contents(tmp_path / "run") == before
 
 
+@pytest.mark.slow
 def test_a_part_of_a_life_leaves_the_rest_on_record(tmp_path: Path):
     life = ["run", "experiments/life.py:smoke", "--workdir", tmp_path / "life"]
     genlm(*life)
@@ -139,6 +141,7 @@ def test_a_part_of_a_life_leaves_the_rest_on_record(tmp_path: Path):
     assert "finished" in genlm(*life).stdout
 
 
+@pytest.mark.slow
 def test_a_text_that_is_gone_after_it_was_prepared(names: Path, tmp_path: Path):
     text = shutil.copy(names, tmp_path / "text.txt")
     command = ["run", NAMES, "--workdir", tmp_path / "run"]

@@ -32,6 +32,7 @@ def smollm2():
     return open_gguf(gguf_files.smollm2())
 
 
+@pytest.mark.slow
 def test_every_weight_of_a_real_model(smollm2):
     """As llama.cpp's own reader has them; Q and K in transformers' order of rows."""
     reader = gguf.GGUFReader(smollm2.header.path)

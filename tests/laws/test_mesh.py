@@ -191,14 +191,8 @@ def test_one_curve_however_tokens_and_experts_meet(
     np.testing.assert_allclose(curve, experts_alone, rtol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "muon",
-        pytest.param("adafactor", marks=pytest.mark.slow),
-        pytest.param("lion", marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["muon", "adafactor", "lion"])
 def test_one_curve_with_any_optimizer(name: str):
     mixed = _curve(8, {"data": 2, "fsdp": 2, "tensor": 2}, 1, {}, 0, name)
     np.testing.assert_allclose(mixed, _curve(1, {}, 1, {}, 0, name), rtol=1e-5)

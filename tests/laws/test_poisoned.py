@@ -95,6 +95,7 @@ def test_a_poisoned_run_ends_as_good_as_a_clean_one(tmp_path: Path):
         assert words in page, words
 
 
+@pytest.mark.slow
 def test_without_leave_the_first_nan_stops_the_run(tmp_path: Path):
     """What the batch was to prove does not count; leave can be given afterwards."""
     names = write_names(tmp_path / "names.txt")

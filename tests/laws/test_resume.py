@@ -181,6 +181,7 @@ def _files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
+@pytest.mark.slow
 def test_a_run_killed_in_a_save_ends_as_an_uninterrupted_one(tmp_path):
     _check_kills(tmp_path, saves=1, starts=0, anywhere=0, num_steps=40)
 

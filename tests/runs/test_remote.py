@@ -61,6 +61,7 @@ def test_a_folder(tmp_path: Path):
     assert sorted(p.name for p in copies.iterdir()) == ["8", "8.0.json"]
 
 
+@pytest.mark.slow
 def test_training_does_not_wait_for_its_copy(tmp_path: Path):
     names, to = write_names(tmp_path / "names.txt"), tmp_path / "copy"
     to.mkdir()

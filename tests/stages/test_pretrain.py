@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from genlm.cli.__main__ import main
 from genlm.errors import UserError
 from genlm.runs import checkpoint, lineage, metrics
@@ -57,6 +59,7 @@ def test_a_state_that_does_not_open_leaves_the_run_as_it_was(tmp_path, monkeypat
     assert before == after
 
 
+@pytest.mark.slow
 def test_validation_reads_as_many_rows_as_are_asked_for(tmp_path: Path):
     names = write_names(tmp_path / "names.txt")
     losses = {}

@@ -83,9 +83,8 @@ def _slopes(mup: bool, name: str) -> np.ndarray:
     return np.polyfit(np.log(WIDTHS), np.log(changes), 1)[0]
 
 
-@pytest.mark.parametrize(
-    "name", ["adamw", pytest.param("muon", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["adamw", "muon"])
 def test_coordinates_keep_their_size(name: str):
     with_transfer, without = _slopes(True, name), _slopes(False, name)
     assert np.abs(with_transfer).max() < 0.2, with_transfer

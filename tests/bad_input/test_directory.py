@@ -253,6 +253,7 @@ def test_evaluate_with_the_tokens_of_another(
     assert "was trained on other data" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_evaluate_on_data_that_the_model_was_not_trained_on(
     run: Path, prepare_only: Path, names: Path, tmp_path: Path
 ):

@@ -214,14 +214,8 @@ def test_export_over_an_earlier_export(run: Path, tmp_path: Path):
 TOKENIZERS = {"byte": 259, "bpe": 300, "unigram": 300}
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        "bpe",
-        pytest.param("byte", marks=pytest.mark.slow),
-        pytest.param("unigram", marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", TOKENIZERS)
 def test_what_genlm_trained_is_exported(kind: str, tmp_path: Path, capsys):
     settings = {
         "data.paths": write_names(tmp_path / "names.txt"),

@@ -16,7 +16,7 @@ RECIPES = sorted(
 
 
 OF_A_PACKAGE = ("smollm2_generate", "smollm2_chat", "smollm2_continue")
-LONG = ("optimizers", "scaling", *OF_A_PACKAGE)
+LONG = ("optimizers", "scaling", "pretrain_text", "tiny_shakespeare", *OF_A_PACKAGE)
 SHORT = [
     pytest.param(p, marks=pytest.mark.slow) if p.stem in LONG else p
     for p in RECIPES

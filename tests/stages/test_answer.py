@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from ml_collections import ConfigDict
+import pytest
 
 from genlm import stages
 from genlm.cli.__main__ import main
@@ -12,6 +13,7 @@ from tests.data_files import write_names
 ODD = "one\u2028line\u0085here"  # ends of a line to Python, and none in JSON lines
 
 
+@pytest.mark.slow
 def test_prompts_with_any_line_end_come_back(tmp_path: Path, capsys):
     names = write_names(tmp_path / "names.txt")
     command = [

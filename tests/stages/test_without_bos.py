@@ -29,6 +29,7 @@ def run(tmp_path: Path, monkeypatch) -> Path:
     return tmp_path / "run"
 
 
+@pytest.mark.slow
 def test_documents_begin_with_their_text_and_any_stop_ends_an_answer(
     run: Path, monkeypatch, capsys
 ):

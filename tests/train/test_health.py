@@ -25,7 +25,13 @@ def _probe(name: str):
     return model, made, now, health.make_probe(model, made)(now, BATCH)
 
 
-@pytest.mark.parametrize("name", ["gqa", "biases_gelu", "scan"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "gqa",
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("biases_gelu", "scan")),
+    ],
+)
 def test_norms_are_those_of_the_step_that_follows(name: str):
     model, made, before, row = _probe(name)
     train_step = step.make_train_step(

@@ -282,6 +282,7 @@ def test_a_step_that_is_left_out_does_not_hold_the_schedule_up():
     np.testing.assert_allclose(metrics["learning_rate"], 0.8, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_muon_takes_each_expert_for_a_matrix_of_its_own():
     model = FAMILIES["mixtral"]
     tree = transformer.param_specs(model)

@@ -2,13 +2,14 @@
 # make test   set up and pass the tests       make slow   the tests that take minutes
 # make lint   flake8, isort, mypy             make bench  benchmarks beside their peers
 # make parity real models' families beside transformers, with fresh parameters
+# make planned  the recipes for TPU pods, held to docs/plans.md, which make plans writes
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 RUN ?= runs/life
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 
-.PHONY: life test slow parity lint bench clean
+.PHONY: life test slow parity plans planned lint bench clean
 life: $(VENV)/.report-$(VERSION)
 	$(BIN)/genlm run experiments/life.py --workdir $(RUN)
 	$(BIN)/genlm report $(RUN)
@@ -23,6 +24,12 @@ parity: $(VENV)/.test-$(VERSION) $(VENV)/.bench-$(VERSION)
 	$(BIN)/python -m pytest --no-skips -m "slow or not slow" tests/interop/test_parity.py \
 	  tests/interop/test_peft_parity.py tests/interop/test_gguf_families.py \
 	  tests/interop/test_hf_tokenizer.py tests/data/test_chat.py
+
+planned: $(VENV)/.test-$(VERSION) $(VENV)/.tpu-$(VERSION)
+	$(BIN)/python -m pytest --no-skips -m "slow or not slow" tests/laws/test_plans.py
+
+plans: $(VENV)/.test-$(VERSION) $(VENV)/.tpu-$(VERSION)
+	$(BIN)/python -m benchmarks.plans
 
 lint: $(VENV)/.test-$(VERSION)
 	$(BIN)/flake8 genlm experiments tests benchmarks

@@ -25,11 +25,15 @@ def environment(**changes: str) -> dict[str, str]:
 
 
 def start(
-    *arguments: object, file_bytes: int | None = None, **popen
+    *arguments: object,
+    file_bytes: int | None = None,
+    env: dict[str, str] | None = None,
+    **popen,
 ) -> subprocess.Popen:
     """The command, begun from the project's root; its output is piped as text.
 
     Args:
+      env: what changes in its environment.
       file_bytes: no file that it writes may grow larger.
     """
     module = ["-m", "genlm.cli"]
@@ -38,7 +42,7 @@ def start(
     return subprocess.Popen(
         [sys.executable, *module, *map(str, arguments)],
         cwd=ROOT,
-        env=environment(),
+        env=environment(**(env or {})),
         **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **popen},
     )
 

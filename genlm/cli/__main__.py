@@ -12,6 +12,7 @@ from genlm.errors import UserError, memory_line
 VERBS = {
     "run": "run an experiment config",
     "sweep": "run a config at several settings and seeds, and compare",
+    "plan": "say what a recipe needs on TPUs that are not here",
     "generate": "continue prompts with a trained model",
     "chat": "talk with a model of conversations",
     "import": "make a run of a public model",
@@ -55,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as error:
         return _say(f"{name}: {error}", 1)
     except (MemoryError, RuntimeError) as error:
-        if not (line := memory_line(error)):
+        if not (line := memory_line(error) or _lost_line(error)):
             raise
         return _say(f"{name}: {line}", 1)
     except KeyboardInterrupt:
@@ -85,10 +86,19 @@ def _call(argv: list[str]) -> int:
             verb.epilog = f"example: {module.EXAMPLE}"
             module.add_arguments(verb)
     arguments, rest = parser.parse_known_args(argv)
-    if rest and arguments.verb not in ("run", "sweep"):
+    if rest and arguments.verb not in ("run", "sweep", "plan"):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     arguments.rest = rest
     return importlib.import_module(f"genlm.cli.{arguments.verb}").main(arguments)
+
+
+def _lost_line(error: Exception) -> str:
+    """What to say where another process of a training has ended."""
+    if "JAX_COORDINATOR_ADDRESS" not in os.environ:
+        return ""
+    from genlm.parallel import hosts
+
+    return hosts.lost_line(error)
 
 
 def _take_huge_pages() -> None:

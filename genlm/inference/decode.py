@@ -66,13 +66,13 @@ def generate(
     state = _decode(
         params,
         pad_left(prompts, pad),
-        _keys(seed, len(prompts)),
-        jnp.asarray(stop_ids),
+        jax.device_get(_keys(seed, len(prompts))),
+        np.asarray(stop_ids, np.int32),
         config,
         sampling,
         max_tokens,
     )
-    tokens, logprobs, lengths = jax.device_get(
+    tokens, logprobs, lengths = hosts.fetch(
         (state.tokens_BM, state.logprobs_BM, state.lengths_B)
     )
     stops = set(stop_ids)

@@ -1,20 +1,25 @@
 """HOSTS: what a process sets up once, before its first array.
 
 Several processes join when the environment says so (JAX_COORDINATOR_ADDRESS,
-JAX_NUM_PROCESSES and JAX_PROCESS_ID). Compiled programs are kept under the user's
-cache folder, so that a second start does not compile again.
+JAX_NUM_PROCESSES and JAX_PROCESS_ID; an address of 'auto' asks the cluster). Compiled
+programs are kept under the user's cache folder, so that a second start does not compile
+again.
 """
 
+import contextlib
 import math
 import os
 from pathlib import Path
 import re
-from typing import Any, Callable
+from typing import Any, Callable, Iterator
 import warnings
 
 import jax
+import numpy as np
 
 from genlm.errors import UserError
+
+LOST_AFTER = 30  # seconds of silence, after which a process counts as gone
 
 
 def setup() -> None:
@@ -30,20 +35,91 @@ def setup() -> None:
     if not isinstance(warnings.showwarning, _DropsDamaged):  # each stage sets up
         warnings.showwarning = _DropsDamaged(compiled, warnings.showwarning)
     spare_threads()
-    address = os.environ.get("JAX_COORDINATOR_ADDRESS")
-    if address and not jax.distributed.is_initialized():  # a life has several stages
-        jax.config.update("jax_cpu_collectives_implementation", "gloo")
-        jax.distributed.initialize(
-            coordinator_address=address,
-            num_processes=_number("JAX_NUM_PROCESSES"),
-            process_id=_number("JAX_PROCESS_ID"),
-        )
+    if are_several() and not jax.distributed.is_initialized():
+        _join(os.environ["JAX_COORDINATOR_ADDRESS"])
     try:
         jax.devices()
     except (RuntimeError, AssertionError) as error:  # jax asserts that one was found
         asked = os.environ.get("JAX_PLATFORMS", "")
         why = str(error).split("\n")[0] or f"JAX_PLATFORMS={asked} finds none here"
         raise UserError(f"no devices: {why}") from error
+
+
+def _join(address: str) -> None:
+    """Meet the other processes.
+
+    Raises:
+      UserError: they cannot be found.
+    """
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    where: dict[str, Any] = {}
+    if address != "auto":
+        where = {
+            "coordinator_address": address,
+            "num_processes": _number("JAX_NUM_PROCESSES"),
+            "process_id": _number("JAX_PROCESS_ID"),
+        }
+    try:
+        jax.distributed.initialize(
+            **where,
+            heartbeat_timeout_seconds=LOST_AFTER,
+            shutdown_timeout_seconds=LOST_AFTER,
+        )
+    except (ValueError, RuntimeError) as error:
+        why = str(error).split("\n")[0]
+        raise UserError(f"cannot join the other processes: {why}") from error
+
+
+def are_several() -> bool:
+    """Whether this process is one of several that train together."""
+    return bool(os.environ.get("JAX_COORDINATOR_ADDRESS"))
+
+
+def meet(name: str) -> None:
+    """Wait until every process has come to `name`."""
+    if are_several():
+        from jax.experimental import multihost_utils
+
+        multihost_utils.sync_global_devices(name)
+
+
+@contextlib.contextmanager
+def quiet_but_first() -> Iterator[None]:
+    """Only the first process prints to standard output; all say their errors."""
+    if is_first():
+        yield
+        return
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+        yield
+
+
+def fetch(tree: Any) -> Any:
+    """The arrays of a tree on this host, whole, wherever their parts are."""
+    if all(getattr(x, "is_fully_addressable", True) for x in jax.tree.leaves(tree)):
+        return jax.device_get(tree)
+    from jax.experimental import multihost_utils
+
+    return jax.tree.map(np.asarray, multihost_utils.process_allgather(tree, tiled=True))
+
+
+def should_stop(step: int) -> bool:
+    """Whether a process of several was told to end (SIGTERM), and all have come to the
+    step after which they do. Every process asks at every step."""
+    if not are_several():
+        return False
+    from jax.experimental import multihost_utils
+
+    return multihost_utils.reached_preemption_sync_point(step)
+
+
+def lost_line(error: Exception) -> str:
+    """What to say of an error that another process's end has caused; '' of others."""
+    said = str(error)
+    signs = ("Gloo", "coordination service", "heartbeat", "Connection reset", "barrier")
+    if are_several() and any(sign in said for sign in signs):
+        why = " ".join(said.split())[:160]
+        return f"another process is gone, so this one ends too ({why}); start all again"
+    return ""
 
 
 def spare_threads() -> None:
@@ -124,4 +200,4 @@ def describe() -> str:
 
 def is_first() -> bool:
     """Whether this process is the one that prints and writes shared files."""
-    return jax.process_index() == 0
+    return not are_several() or jax.process_index() == 0

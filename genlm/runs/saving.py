@@ -18,6 +18,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from genlm.errors import UserError
+from genlm.parallel import hosts
 from genlm.runs import checkpoint, directory, lineage
 
 _PAUSE = 5.0  # seconds between two tries where a save fails
@@ -78,8 +79,9 @@ class Checkpoints:
         self._thread = ThreadPoolExecutor(1)
         self._pending: tuple[int, float | None, int] | None = None
         self._writing: Future[tuple[int, Exception] | None] | None = None
-        if jax.process_index() == 0:
+        if hosts.is_first():
             self._sweep(start_step)
+        hosts.meet("old checkpoints are gone")
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -213,7 +215,7 @@ class Checkpoints:
 
     def collect(self) -> None:
         """Delete all but the last few, the best, and every so many steps one."""
-        if jax.process_index() != 0:
+        if not hosts.is_first():
             return
         have = checkpoint.steps(self.workdir)
         kept = set(have[-self._keep_last :])

@@ -7,6 +7,7 @@ that stage's directory. A stage module has READS (what must stand in its config)
 read(config), which checks every value, and run(config, workdir).
 """
 
+import contextlib
 import importlib
 import os
 from pathlib import Path
@@ -29,7 +30,8 @@ def run(config: ConfigDict, workdir: Path) -> None:
       UserError: `workdir` holds something else, or a stage says what is wrong.
     """
     if os.environ.get("JAX_COORDINATOR_ADDRESS"):
-        raise UserError("several processes cannot write one run yet; start one")
+        _run_together(config, workdir)
+        return
     if "stages" not in config:
         stage = checked(config)
         rerun.check_kind(config, workdir)
@@ -46,6 +48,25 @@ def run(config: ConfigDict, workdir: Path) -> None:
             with directory.held(workdir / name):
                 rerun.check_kind(sections[i], workdir / name)
                 stage.run(sections[i], workdir / name)
+
+
+def _run_together(config: ConfigDict, workdir: Path) -> None:
+    """Run a training as one of several processes; the first holds the folder."""
+    if config.get("stage") != "pretrain":
+        raise UserError(
+            "several processes train one pretrain stage; run what comes before and"
+            " after it in one process"
+        )
+    from genlm.parallel import hosts  # loads jax
+
+    stage = checked(config)
+    hosts.setup()
+    rerun.check_kind(config, workdir)
+    hosts.meet("the folder is ours")
+    holding = directory.held(workdir) if hosts.is_first() else contextlib.nullcontext()
+    with hosts.quiet_but_first(), holding:
+        stage.run(config, workdir)
+        hosts.meet("all is written")
 
 
 def _section(config: ConfigDict, name: str, workdir: Path) -> ConfigDict:

@@ -7,6 +7,7 @@ runs.directory.
 
 import contextlib
 from pathlib import Path
+import shutil
 from typing import Any, NamedTuple
 
 import jax
@@ -22,6 +23,7 @@ from genlm.model.config import TransformerConfig
 from genlm.parallel import hosts
 from genlm.parallel import mesh as meshes
 from genlm.parallel import sharding, specs
+from genlm.parallel.chips import OPTIONS
 from genlm.runs import checkpoint, directory, lineage, metrics, remote, sinks
 from genlm.runs.copier import Copier
 from genlm.runs.saving import Checkpoints
@@ -48,8 +50,12 @@ def run(config: ConfigDict, workdir: Path) -> None:
     copy_to = recipe.saving.copy_to
     if copy_to and Path(copy_to).resolve() == workdir.resolve():
         raise UserError(f"checkpoint.copy_to is {workdir} itself")
-    if not config.data.prepared:
+    if hosts.are_several():
+        recipes.check_several(recipe)
+        hosts.setup()
+    if not config.data.prepared and hosts.is_first():
         prepare.run(config, workdir / "data")
+    hosts.meet("the data is prepared")
     prepared = Prepared(Path(config.data.prepared or workdir / "data"))
     begin = beginning.of(config, prepared)
     inputs = {**prepared.inputs, **begin.inputs}
@@ -72,17 +78,38 @@ def run(config: ConfigDict, workdir: Path) -> None:
         recipes.check_division(recipe, prepared.summary["row_length"], mesh)
         parts = make_parts(model, recipe, mesh)
         state = _state(workdir, parts, mesh, recipe.seed, start, begin)
-        rerun.save_config(config, workdir)  # not before what was there has opened
-        lineage.write(workdir, inputs, {})
-        interop.save_model(workdir, model, prepared.tokenizer)
+        hosts.meet("what was there has opened")
+        if hosts.is_first():
+            rerun.save_config(config, workdir)
+            lineage.write(workdir, inputs, {})
+            interop.save_model(workdir, model, prepared.tokenizer)
+        notes = _notes(workdir)
         looks = _make_looks(workdir, prepared, model, recipe, parts, mesh)
-        journal = metrics.Log(workdir / "events.jsonl", None, recipe.guard.disk_seconds)
+        journal = metrics.Log(notes / "events.jsonl", None, recipe.guard.disk_seconds)
         _train(
-            _Run(workdir, prepared, recipe, mesh, parts, looks, journal, begin), state
+            _Run(workdir, notes, prepared, recipe, mesh, parts, looks, journal, begin),
+            state,
         )
-    lineage.write(workdir, inputs, outputs(workdir))
+    hosts.meet("the last checkpoint is written")
+    if hosts.is_first():
+        lineage.write(workdir, inputs, outputs(workdir))
     if copy_to:
         remote.push_missing(workdir, copy_to)
+
+
+def _notes(workdir: Path) -> Path:
+    """Where this process writes what it measures: the run's own folder or, of several
+    processes, hosts/<number> in it for all but the first. Which batches are left out,
+    all read in the first's."""
+    if hosts.is_first():
+        return workdir
+    notes = workdir / "hosts" / str(jax.process_index())
+    directory.create(notes)
+    events = notes / "events.jsonl"
+    events.unlink(missing_ok=True)
+    if (workdir / events.name).exists():
+        shutil.copyfile(workdir / events.name, events)
+    return notes
 
 
 def _newest(workdir: Path) -> int | None:
@@ -104,7 +131,7 @@ def _train(run: "_Run", state: TrainState) -> None:
     """Train to the end; after a spike, again from the newest checkpoint."""
     run.note(int(state.step), "start", hosts.describe())
     while True:
-        rewinds = [r for r in metrics.read(run.workdir / "events.jsonl") if _LEFT in r]
+        rewinds = [r for r in metrics.read(run.notes / "events.jsonl") if _LEFT in r]
         plan = run.recipe.plan(tuple((r[_LEFT][0], r[_LEFT][1]) for r in rewinds))
         try:
             return _attempt(run, plan, state)
@@ -161,6 +188,7 @@ def make_parts(model: TransformerConfig, recipe: Recipe, mesh: Any) -> Parts:
             trained=optimizers.trained(optimizing, param_specs),
         ),
         donate_argnums=0,
+        compiler_options=OPTIONS if sharding.platform() == "tpu" else None,
         out_shardings=(
             states.shardings(param_specs, optimizer, mesh, ema),
             sharding.replicated(mesh),
@@ -214,6 +242,7 @@ class _Run(NamedTuple):
     """What stays, however often training begins again."""
 
     workdir: Path
+    notes: Path  # of this process
     prepared: Prepared
     recipe: Recipe
     mesh: jax.sharding.Mesh
@@ -229,19 +258,19 @@ class _Run(NamedTuple):
 
 def _attempt(run: _Run, plan: Plan, state: TrainState) -> None:
     """Put the parts together and hand them to the loop."""
-    workdir, prepared, recipe, mesh, parts, looks, journal, _ = run
+    workdir, notes, prepared, recipe, mesh, parts, looks, journal, _ = run
     train, evaluation, saving = recipe.train, recipe.evaluation, recipe.saving
     guard, first = recipe.guard, int(state.step)
 
     with contextlib.ExitStack() as stack:
 
         def open_log(name: str, watching: tuple[sinks.Sink, ...] = ()) -> metrics.Log:
-            path = workdir / f"{name}.jsonl"
+            path = notes / f"{name}.jsonl"
             log = metrics.Log(path, first, guard.disk_seconds, watching)
             return stack.enter_context(contextlib.closing(log))
 
         watching = stack.enter_context(
-            sinks.opened(train.watch, workdir, first, guard.disk_seconds)
+            sinks.opened(train.watch, notes, first, guard.disk_seconds)
         )
         log, samples = open_log("metrics", watching), open_log("samples", watching)
         copier = Copier(
@@ -255,7 +284,8 @@ def _attempt(run: _Run, plan: Plan, state: TrainState) -> None:
             keep_last=saving.keep_last,
             keep_best=saving.keep_best,
             keep_every=saving.keep_every,
-            patience=guard.disk_seconds,
+            # of several processes none can go on alone
+            patience=0.0 if hosts.are_several() else guard.disk_seconds,
             on_failure=lambda step, why: run.note(step, "save failed", why),
             on_commit=copier.add,
             is_held=copier.holds,

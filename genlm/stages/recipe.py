@@ -161,6 +161,20 @@ def read(config: ConfigDict) -> Recipe:
     )
 
 
+def check_several(recipe: Recipe) -> None:
+    """Make sure that several processes can train this.
+
+    Raises:
+      UserError: it asks for what one process alone can do.
+    """
+    for name in ("copy_to", "export_every"):
+        if getattr(recipe.saving, name):
+            raise UserError(
+                f"checkpoint.{name} is for one process: several share one disk, and"
+                " `genlm export` writes what they have trained"
+            )
+
+
 def check_division(recipe: Recipe, row_length: int, mesh: jax.sharding.Mesh) -> None:
     """Make sure that batches divide over the devices.
 

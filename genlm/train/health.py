@@ -20,6 +20,7 @@ import optax
 
 from genlm.model import transformer
 from genlm.model.config import TransformerConfig
+from genlm.parallel import hosts
 from genlm.train import losses
 from genlm.train.state import TrainState
 from genlm.train.step import frozen_where_not, summed_gradients
@@ -64,7 +65,7 @@ def make_probe(
         return {"gradient": _norms(gradients), "update": beside, **inside}
 
     def probe(state: TrainState, batch: Any) -> dict[str, Any]:
-        found = jax.device_get(look(state, batch))
+        found = hosts.fetch(look(state, batch))
         flat = traverse_util.flatten_dict(found, sep="/")
         return {name: np.asarray(x, np.float64).tolist() for name, x in flat.items()}
 

@@ -16,6 +16,7 @@ import time
 from typing import Any, Callable, Iterator
 
 from genlm.errors import Stopped
+from genlm.parallel import hosts
 from genlm.runs.metrics import Log
 from genlm.runs.progress import Bar
 from genlm.runs.saving import Checkpoints
@@ -66,15 +67,20 @@ class Probe:
 
 class StopSignals:
     """Within it SIGTERM and SIGINT set `received`; a second SIGINT interrupts. A signal
-    goes before a rewind."""
+    goes before a rewind. Several processes hear of SIGTERM together."""
 
     received: int | None = None
 
     def __enter__(self) -> "StopSignals":
-        self._old = {
-            n: signal.signal(n, self._receive) for n in (signal.SIGTERM, signal.SIGINT)
-        }
+        ours = () if hosts.are_several() else (signal.SIGTERM, signal.SIGINT)
+        self._old = {n: signal.signal(n, self._receive) for n in ours}
         return self
+
+    def came(self, step: int) -> bool:
+        """Whether to end after this step."""
+        if hosts.should_stop(step):
+            self.received = signal.SIGTERM
+        return self.received is not None
 
     def __exit__(self, kind: Any, *_: object) -> bool:
         for number, handler in self._old.items():
@@ -160,7 +166,7 @@ def train(
                 watchdog.beat(step - 1)
             profile.after(step, metrics)
             is_last = step == config.num_steps
-            is_done = is_last or signals.received is not None
+            is_done = signals.came(step) or is_last
             scores: dict[str, Any] = {}
             for hook in (h for h in hooks if h.is_due(step, is_last)):
                 with paused():

@@ -231,12 +231,6 @@ def test_workdir_that_another_process_holds_while_it_is_empty(tmp_path, mistake_
     assert tmp_path.is_dir() and not (tmp_path / "new").exists()
 
 
-def test_several_processes_are_one_too_many(tmp_path, monkeypatch, mistake_here):
-    monkeypatch.setenv("JAX_COORDINATOR_ADDRESS", "localhost:1")
-    said = mistake_here("run", NAMES, "--workdir", tmp_path / "run")
-    assert "several processes cannot write one run yet" in said
-
-
 def test_evaluate_with_the_tokens_of_another(
     run: Path, prepare_only: Path, names: Path, tmp_path: Path, mistake_here, capsys
 ):

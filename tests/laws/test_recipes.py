@@ -9,14 +9,16 @@ from genlm.runs import lineage
 from tests.command import ROOT, genlm
 from tests.interop import gguf_files
 
-PARENTS = {"__init__", "base", "dial"}
+PARENTS = {"__init__", "base", "dial", "pods"}
 RECIPES = sorted(
     p for p in (ROOT / "experiments").rglob("*.py") if p.stem not in PARENTS
 )
 
 
 OF_A_PACKAGE = ("smollm2_generate", "smollm2_chat", "smollm2_continue")
-LONG = ("optimizers", "scaling", "pretrain_text", "tiny_shakespeare", *OF_A_PACKAGE)
+PODS = tuple(f"pretrain_{size}" for size in ("125m", "1b", "8b", "70b", "moe_8x"))
+LONG = ("optimizers", "scaling", "pretrain_text", "tiny_shakespeare")
+LONG += OF_A_PACKAGE + PODS
 SHORT = [
     pytest.param(p, marks=pytest.mark.slow) if p.stem in LONG else p
     for p in RECIPES

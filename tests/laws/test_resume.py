@@ -123,9 +123,19 @@ def _timeless(path: Path) -> list[dict]:
 def arrays(workdir: Path) -> list[np.ndarray]:
     """Parameters, optimizer state, key and step of the last checkpoint."""
     step = checkpoint.newest(workdir)
-    items = {name: ocp.args.StandardRestore() for name in ("params", "state")}
+    path = (checkpoint.root(workdir) / str(step)).resolve()
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])  # wherever it was saved
+
+    def stored(name: str):
+        tree = ocp.StandardCheckpointHandler().metadata(path / name).tree
+        return jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), tree
+        )
+
+    items = {
+        name: ocp.args.StandardRestore(stored(name)) for name in ("params", "state")
+    }
     with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
-        path = (checkpoint.root(workdir) / str(step)).resolve()
         restored = checkpointer.restore(path, args=ocp.args.Composite(**items))
     return [np.asarray(x) for n in items for x in jax.tree.leaves(restored[n])]
 

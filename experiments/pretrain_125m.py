@@ -1,0 +1,22 @@
+"""125 million parameters on a small TPU slice: the first thing to try on one.
+
+  genlm plan experiments/pretrain_125m.py:v5e --topology v5e:4x4
+  genlm run experiments/pretrain_125m.py:v5e --workdir DIR --config.data.paths=GLOB
+
+Planned, not run: docs/plans.md. `:smoke` is two steps of a tiny model on a CPU.
+"""
+
+from ml_collections import ConfigDict
+
+from experiments import pods
+
+GRIDS = {
+    "v5e": {"rows": 256, "length": 2048, "fsdp": 16},
+    "v5p": {"rows": 256, "length": 2048, "fsdp": 16},
+    "v6e": {"rows": 256, "length": 2048, "fsdp": 16},
+}
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    """For ':v5e' (4x4), ':v5p' (2x2x4), ':v6e' (4x4), or ':smoke'."""
+    return pods.pod("125m", arg, GRIDS)

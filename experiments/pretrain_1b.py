@@ -1,0 +1,22 @@
+"""1.1 billion parameters (the shape of Llama 3.2 1B) on a TPU slice.
+
+  genlm plan experiments/pretrain_1b.py:v5p --topology v5p:4x4x4
+  genlm run experiments/pretrain_1b.py:v5p --workdir DIR --config.data.paths=GLOB
+
+Planned, not run: docs/plans.md. `:smoke` is two steps of a tiny model on a CPU.
+"""
+
+from ml_collections import ConfigDict
+
+from experiments import pods
+
+GRIDS = {
+    "v5e": {"rows": 512, "length": 2048, "fsdp": 64},
+    "v5p": {"rows": 512, "length": 2048, "fsdp": 64},
+    "v6e": {"rows": 512, "length": 2048, "fsdp": 64},
+}
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    """For ':v5e' (8x8), ':v5p' (4x4x4), ':v6e' (8x8), or ':smoke'."""
+    return pods.pod("1b", arg, GRIDS)

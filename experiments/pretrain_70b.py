@@ -1,0 +1,21 @@
+"""70 billion parameters (the shape of Llama 3.1 70B) on a TPU pod.
+
+  genlm plan experiments/pretrain_70b.py:v5p --topology v5p:8x8x8
+  genlm run experiments/pretrain_70b.py:v5p --workdir DIR --config.data.paths=GLOB
+
+Planned, not run: docs/plans.md. `:smoke` is two steps of a tiny model on a CPU.
+"""
+
+from ml_collections import ConfigDict
+
+from experiments import pods
+
+GRIDS = {
+    "v5p": {"rows": 1024, "length": 4096, "fsdp": 512},
+    "v6e": {"rows": 512, "length": 4096, "fsdp": 256},
+}
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    """For ':v5p' (8x8x8), ':v6e' (16x16), or ':smoke'."""
+    return pods.pod("70b", arg, GRIDS)

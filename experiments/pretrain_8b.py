@@ -1,0 +1,22 @@
+"""8 billion parameters (the shape of Llama 3.1 8B) on a TPU pod slice.
+
+  genlm plan experiments/pretrain_8b.py:v5p --topology v5p:4x8x8
+  genlm run experiments/pretrain_8b.py:v5p --workdir DIR --config.data.paths=GLOB
+
+Planned, not run: docs/plans.md. `:smoke` is two steps of a tiny model on a CPU.
+"""
+
+from ml_collections import ConfigDict
+
+from experiments import pods
+
+GRIDS = {
+    "v5e": {"rows": 256, "length": 4096, "fsdp": 256},
+    "v5p": {"rows": 512, "length": 4096, "fsdp": 256},
+    "v6e": {"rows": 1024, "length": 4096, "fsdp": 256},
+}
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    """For ':v5e' (16x16), ':v5p' (4x8x8), ':v6e' (16x16), or ':smoke'."""
+    return pods.pod("8b", arg, GRIDS)

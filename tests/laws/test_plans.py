@@ -1,0 +1,90 @@
+"""THE PLANS LAW: every recipe for TPU pods compiles and fits, its products are those of
+the model and what full rematerialisation adds, and docs/plans.md is what was measured.
+"""
+
+import importlib.util
+
+import pytest
+
+from benchmarks import plans
+from genlm import config
+from genlm.parallel.plan import TooLarge
+from genlm.stages import planning
+from tests.command import ROOT, genlm, mistake
+
+needs_compiler = pytest.mark.skipif(
+    importlib.util.find_spec("libtpu") is None,
+    reason="no compiler for TPUs: make planned installs it",
+)
+CASES = [(size, *grid) for size, grids in plans.GRIDS.items() for grid in grids]
+QUICK = ("125m",)
+USE = {
+    ("1b", "v5p"): 0.65,
+    ("8b", "v5p"): 0.65,
+    ("1b", "v6e"): 0.55,
+    ("8b", "v6e"): 0.55,
+}
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    "size, arg, topology",
+    [pytest.param(*c, marks=() if c[0] in QUICK else pytest.mark.slow) for c in CASES],
+)
+def test_a_recipe_fits_as_the_page_says(size: str, arg: str, topology: str):
+    row = plans.summary(plans.plan(size, arg, topology))
+    assert row.share <= 0.9
+    assert row.operations <= 1.40
+    assert row.use >= USE.get((size, arg), 0)
+    for now, then in zip(
+        (row.memory, row.operations, row.links), plans.kept(plans.read()[size, arg])
+    ):
+        assert now <= 1.05 * then
+
+
+def test_the_page_has_every_recipe():
+    assert list(plans.read()) == [(size, arg) for size, arg, _ in CASES]
+
+
+@needs_compiler
+def test_what_does_not_fit_is_said_with_what_would_help():
+    recipe = config.load(
+        f"{ROOT}/experiments/pretrain_8b.py:v5e",
+        ["--config.parallel.fsdp=4", "--config.train.batch_size=64"],
+    )
+    with pytest.raises(TooLarge, match="does not fit.*--config.train"):
+        planning.train(recipe, "v5e:2x2")
+
+
+@needs_compiler
+def test_the_verb():
+    said = genlm(
+        "plan",
+        "experiments/pretrain_125m.py:v5e",
+        "--topology",
+        "v5e:2x2",
+        "--config.parallel.fsdp=4",
+        "--config.train.batch_size=32",
+        "--tokens",
+        "1e9",
+        "--price",
+        "1.2",
+    ).stdout
+    for part in ("memory", "links", "at most", "chip-hours"):
+        assert part in said
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        (["--topology", "v9z:4x4"], "is not a kind of chip"),
+        (["--topology", "v5e:2x2x2"], "v5e has 2 dims"),
+        (["--topology", "v5e:3x5"], "--topology v5e:3x5"),
+        (["--topology", "v5e:4x4", "--config.parallel.fsdp=3"], "do not multiply"),
+        (["--topology", "v5e:4x4", "--config.train.batch_size=17"], "does not divide"),
+        (["--topology", "v5e:4x4", "--serve", "17"], "does not divide"),
+    ],
+)
+def test_mistakes(change: list[str], said: str):
+    assert said in mistake("plan", "experiments/pretrain_125m.py:v5e", *change)

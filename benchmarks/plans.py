@@ -20,9 +20,7 @@ PAGE = ROOT / "docs" / "plans.md"
 GRIDS = {  # recipe: (argument, topology)
     "125m": (("v5e", "v5e:4x4"), ("v5p", "v5p:2x2x4"), ("v6e", "v6e:4x4")),
     "1b": (("v5e", "v5e:8x8"), ("v5p", "v5p:4x4x4"), ("v6e", "v6e:8x8")),
-    "8b": (("v5e", "v5e:16x16"), ("v5p", "v5p:4x8x8"), ("v6e", "v6e:16x16")),
-    "70b": (("v5p", "v5p:8x8x8"), ("v6e", "v6e:16x16")),
-    "moe_8x": (("v5e", "v5e:8x8"), ("v5p", "v5p:4x4x4"), ("v6e", "v6e:8x8")),
+    "8b": (("v5p", "v5p:4x8x8"), ("v6e", "v6e:16x16")),
 }
 HEAD = """# Plans
 
@@ -68,17 +66,20 @@ class Row(NamedTuple):
 
 
 def main(sizes: list[str]) -> int:
-    rows = read() if PAGE.exists() else {}
-    lines = dict(rows)
+    lines = read() if PAGE.exists() else {}
     for size in sizes or GRIDS:
         for arg, topology in GRIDS[size]:
             planned = plan(size, arg, topology)
             lines[size, arg] = line(size, arg, planned)
             print(lines[size, arg], flush=True)
+            _write(lines)
+    return 0
+
+
+def _write(lines: dict[tuple[str, str], str]) -> None:
     order = [(size, arg) for size, grids in GRIDS.items() for arg, _ in grids]
     table = [lines[key] for key in order if key in lines]
     PAGE.write_text(HEAD + "\n".join(table) + "\n", "utf-8")
-    return 0
 
 
 def plan(size: str, arg: str, topology: str) -> Planned:

@@ -7,7 +7,7 @@ downloaded once; without a network, --config.data.paths=input.txt names a copy o
 Its last tenth is held out in full. Two settings (https://github.com/karpathy/nanoGPT):
   (none)   4 layers of 128, rows of 64, batch 12, 2,000 steps, no dropout; the README
            there reports 1.88 nats. Measured: 1.689, 1.665, 1.684 with seeds 0, 1,
-           2 (mean 1.679); 3 to 5 minutes each on one CPU core of two.
+           2 (mean 1.679); 2 to 5 minutes each on one CPU core of two.
   :6x384   6 layers of 384, rows of 256, batch 64, 5,000 steps, dropout 0.2; the README
            there reports 1.47 nats. Measured, a tenth of it: 1.498 nats after 500
            steps with --config.model.dtype=bfloat16 --config.train.num_steps=500, in

@@ -53,6 +53,7 @@ class Plan(NamedTuple):
 # there is no host of the chips to ask who and what it is
 _ALONE = {
     "TPU_SKIP_MDS_QUERY": "1",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # several plans at once: none takes a chip
     "TPU_WORKER_HOSTNAMES": "localhost",
     "TPU_ACCELERATOR_TYPE": "v5p-8",
     "TPU_MIN_LOG_LEVEL": "3",
@@ -85,7 +86,7 @@ def topology(name: str) -> tuple[Chip, list[jax.Device]]:
         found = topologies.get_topology_desc(platform="tpu", topology_name=name)
     except Exception as error:  # jax raises several kinds
         why = str(error).split("\n")[0]
-        if "libtpu" in why or "plugin" in why.lower():
+        if "libtpu" in why or "not installed" in why:
             raise UserError(
                 "no compiler for TPUs; pip install 'genlm[tpu]' (libtpu) brings it"
             ) from error

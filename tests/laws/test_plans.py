@@ -3,6 +3,7 @@ the model and what full rematerialisation adds, and docs/plans.md is what was me
 """
 
 import importlib.util
+import json
 
 import pytest
 
@@ -17,7 +18,6 @@ needs_compiler = pytest.mark.skipif(
     reason="no compiler for TPUs: make planned installs it",
 )
 CASES = [(size, *grid) for size, grids in plans.GRIDS.items() for grid in grids]
-QUICK = ("125m",)
 USE = {
     ("1b", "v5p"): 0.65,
     ("8b", "v5p"): 0.65,
@@ -26,11 +26,9 @@ USE = {
 }
 
 
+@pytest.mark.slow
 @needs_compiler
-@pytest.mark.parametrize(
-    "size, arg, topology",
-    [pytest.param(*c, marks=() if c[0] in QUICK else pytest.mark.slow) for c in CASES],
-)
+@pytest.mark.parametrize("size, arg, topology", CASES)
 def test_a_recipe_fits_as_the_page_says(size: str, arg: str, topology: str):
     row = plans.summary(plans.plan(size, arg, topology))
     assert row.share <= 0.9
@@ -46,34 +44,46 @@ def test_the_page_has_every_recipe():
     assert list(plans.read()) == [(size, arg) for size, arg, _ in CASES]
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_what_does_not_fit_is_said_with_what_would_help():
     recipe = config.load(
-        f"{ROOT}/experiments/pretrain_8b.py:v5e",
+        f"{ROOT}/experiments/pretrain_8b.py:v6e",
         ["--config.parallel.fsdp=4", "--config.train.batch_size=64"],
     )
     with pytest.raises(TooLarge, match="does not fit.*--config.train"):
         planning.train(recipe, "v5e:2x2")
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_the_verb():
-    said = genlm(
-        "plan",
-        "experiments/pretrain_125m.py:v5e",
-        "--topology",
-        "v5e:2x2",
-        "--config.parallel.fsdp=4",
-        "--config.train.batch_size=32",
-        "--tokens",
-        "1e9",
-        "--price",
-        "1.2",
-    ).stdout
+    small = ["--config.model.num_layers=2", "--config.train.batch_size=32"]
+    recipe = ["experiments/pretrain_125m.py:v5e", "--topology", "v5e:4x4", *small]
+    said = genlm("plan", *recipe, "--tokens", "1e9", "--price", "1.2").stdout
     for part in ("memory", "links", "at most", "chip-hours"):
         assert part in said
+    serving = json.loads(genlm("plan", *recipe, "--serve", "32", "--json").stdout)
+    prefill, decode = serving["plans"]
+    assert (prefill["what"], decode["what"]) == ("prefill", "decode")
+    assert prefill["model_flops"] == 2048 * decode["model_flops"]
+    assert decode["hbm_seconds"] > decode["compute_seconds"]  # it reads all weights
 
 
+@pytest.mark.slow
+@needs_compiler
+def test_meshes_are_ranked(monkeypatch):
+    monkeypatch.setattr(planning, "REMAT", ("full",))  # the others take minutes more
+    small = ["--config.model.num_layers=2", "--config.train.batch_size=32"]
+    config_ = config.load(f"{ROOT}/experiments/pretrain_125m.py:v5e", small)
+    told = []
+    ranked = planning.sweep(config_, "v5e:2x2", lambda *said: told.append(said))
+    assert len(told) == told[-1][1] and ranked
+    rates = [planned.rate for _, planned in ranked]
+    assert rates == sorted(rates, reverse=True)
+
+
+@pytest.mark.slow
 @needs_compiler
 @pytest.mark.parametrize(
     "change, said",

@@ -252,7 +252,7 @@ def test_a_life_killed_in_each_of_its_stages(tmp_path):
     steps += ["--config.pretrain.checkpoint.save_every=5"]
     recipe = ["run", "experiments/life.py:smoke", *steps, "--workdir"]
     genlm(*recipe, straight)
-    for begun in ("prepare/tokens.partial", "pretrain/checkpoints/10", "evaluate"):
+    for begun in ("prepare/.tokens.genlm-partial", "pretrain/checkpoints/10", "evaluate"):
         process = _start([*recipe, str(killed)])
         while process.poll() is None and not (killed / begun).exists():
             time.sleep(0.002)
@@ -274,7 +274,7 @@ def test_a_life_killed_in_each_of_its_stages(tmp_path):
 def test_a_killed_prepare_leaves_nothing_that_counts(tmp_path):
     names = write_names(tmp_path / "names.txt")
     workdir = tmp_path / "run"
-    partial = workdir / "data" / "tokens.partial"
+    partial = workdir / "data" / ".tokens.genlm-partial"
     process = _start(_command(names, workdir, 2))
     while process.poll() is None and not partial.exists():
         time.sleep(0.0005)

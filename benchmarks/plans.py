@@ -25,8 +25,8 @@ GRIDS = {  # recipe: (argument, topology)
 HEAD = """# Plans
 
 What `genlm plan` says of the recipes for TPU pods, from the compiler alone: no chip was
-there. `make plans` writes this page; `make planned` fails where memory, operations or bytes
-over links grow by over a twentieth. Of one chip and one step:
+there. `make plans` writes this page; `make planned` fails where memory, operations or
+bytes over links grow by over a twentieth. Of one chip and one step:
 
 - *HBM*: GiB of arguments and temporaries, and their share of the chip's.
 - *operations*: those in products that were compiled, over the model's own (6 a

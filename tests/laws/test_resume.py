@@ -252,7 +252,11 @@ def test_a_life_killed_in_each_of_its_stages(tmp_path):
     steps += ["--config.pretrain.checkpoint.save_every=5"]
     recipe = ["run", "experiments/life.py:smoke", *steps, "--workdir"]
     genlm(*recipe, straight)
-    for begun in ("prepare/.tokens.genlm-partial", "pretrain/checkpoints/10", "evaluate"):
+    for begun in (
+        "prepare/.tokens.genlm-partial",
+        "pretrain/checkpoints/10",
+        "evaluate",
+    ):
         process = _start([*recipe, str(killed)])
         while process.poll() is None and not (killed / begun).exists():
             time.sleep(0.002)

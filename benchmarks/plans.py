@@ -20,7 +20,9 @@ PAGE = ROOT / "docs" / "plans.md"
 GRIDS = {  # recipe: (argument, topology)
     "125m": (("v5e", "v5e:4x4"), ("v5p", "v5p:2x2x4"), ("v6e", "v6e:4x4")),
     "1b": (("v5e", "v5e:8x8"), ("v5p", "v5p:4x4x4"), ("v6e", "v6e:8x8")),
-    "8b": (("v5p", "v5p:4x8x8"), ("v6e", "v6e:16x16")),
+    "8b": (("v5e", "v5e:16x16"), ("v5p", "v5p:4x8x8"), ("v6e", "v6e:16x16")),
+    "70b": (("v5e", "v5e:16x16"), ("v5p", "v5p:8x8x8"), ("v6e", "v6e:16x16")),
+    "moe_8x": (("v5e", "v5e:8x8"), ("v5p", "v5p:4x4x4"), ("v6e", "v6e:8x8")),
 }
 HEAD = """# Plans
 

@@ -14,9 +14,11 @@ GRIDS = {
     "v5e": {"rows": 256, "length": 2048, "fsdp": 16},
     "v5p": {"rows": 256, "length": 2048, "fsdp": 16},
     "v6e": {"rows": 256, "length": 2048, "fsdp": 16},
+    "h100": {"rows": 256, "length": 2048, "fsdp": 8},
 }
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    """For ':v5e' (4x4), ':v5p' (2x2x4), ':v6e' (4x4), or ':smoke'."""
+    """For ':v5e' (4x4), ':v5p' (2x2x4), ':v6e' (4x4),
+    ':h100' (8 GPUs; not planned), or ':smoke'."""
     return pods.pod("125m", arg, GRIDS)

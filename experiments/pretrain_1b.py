@@ -14,9 +14,11 @@ GRIDS = {
     "v5e": {"rows": 512, "length": 2048, "fsdp": 64},
     "v5p": {"rows": 512, "length": 2048, "fsdp": 64},
     "v6e": {"rows": 512, "length": 2048, "fsdp": 64},
+    "h100": {"rows": 512, "length": 2048, "fsdp": 64},
 }
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    """For ':v5e' (8x8), ':v5p' (4x4x4), ':v6e' (8x8), or ':smoke'."""
+    """For ':v5e' (8x8), ':v5p' (4x4x4), ':v6e' (8x8),
+    ':h100' (64 GPUs; not planned), or ':smoke'."""
     return pods.pod("1b", arg, GRIDS)

@@ -11,11 +11,14 @@ from ml_collections import ConfigDict
 from experiments import pods
 
 GRIDS = {
+    "v5e": {"rows": 256, "length": 4096, "fsdp": 256},
     "v5p": {"rows": 512, "length": 4096, "fsdp": 256},
     "v6e": {"rows": 1024, "length": 4096, "fsdp": 256},
+    "h100": {"rows": 256, "length": 4096, "fsdp": 128},
 }
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    """For ':v5p' (4x8x8), ':v6e' (16x16), or ':smoke'."""
+    """For ':v5e' (16x16), ':v5p' (4x8x8), ':v6e' (16x16),
+    ':h100' (128 GPUs; not planned), or ':smoke'."""
     return pods.pod("8b", arg, GRIDS)

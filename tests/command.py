@@ -28,6 +28,7 @@ def start(
     *arguments: object,
     file_bytes: int | None = None,
     env: dict[str, str] | None = None,
+    called: tuple[str, ...] = ("genlm.cli",),
     **popen,
 ) -> subprocess.Popen:
     """The command, begun from the project's root; its output is piped as text.
@@ -35,8 +36,9 @@ def start(
     Args:
       env: what changes in its environment.
       file_bytes: no file that it writes may grow larger.
+      called: another module that calls it, with what that needs.
     """
-    module = ["-m", "genlm.cli"]
+    module = ["-m", *called]
     if file_bytes is not None:
         module = ["-c", _ON_A_FULL_DISK.format(file_bytes)]
     return subprocess.Popen(

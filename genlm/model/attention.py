@@ -10,7 +10,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from genlm.model import layers, splash
+from genlm.model import kernels, layers, splash
 from genlm.model.layers import transposed_product
 from genlm.model.sight import Sight
 from genlm.parallel.sharding import platform
@@ -50,6 +50,15 @@ def attend(
         return capped(q_BTNH, k_BSKH, v_BSKH, mask_BTS, scale, cap)
     if platform() == "cpu":
         return in_blocks(q_BTNH, k_BSKH, v_BSKH, mask_BTS, causal_square, scale)
+    if platform() == "gpu" and kernels.cudnn_fits(q_BTNH, k_BSKH):
+        return kernels.cudnn(
+            q_BTNH,
+            k_BSKH,
+            v_BSKH,
+            mask_BTS,
+            causal_square=causal_square,
+            scale=scale,
+        )
     return jax.nn.dot_product_attention(
         q_BTNH, k_BSKH, v_BSKH, mask=mask_BTS[:, None], scale=scale
     )

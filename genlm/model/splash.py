@@ -1,7 +1,7 @@
 """SPLASH ATTENTION: on a TPU, scores never leave the chip.
 
 Before: attention, of whole rows on a TPU. The kernel is Pallas's own; here are its
-masks, its blocks, and its place on a mesh.
+masks and its blocks.
 https://docs.jax.dev/en/latest/pallas/tpu/index.html
 """
 
@@ -9,9 +9,8 @@ import functools
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import PartitionSpec
 
-from genlm.parallel import sharding
+from genlm.model import kernels
 
 LANES = 128  # of a TPU: rows come in multiples of it
 _BLOCK = 512  # queries, and keys, of a block at the most
@@ -41,27 +40,12 @@ def attend(
     local = functools.partial(
         _attend, window=window, scale=scale, cap=cap, interpret=interpret
     )
-    mesh = jax.sharding.get_abstract_mesh()
-    if mesh.empty or mesh.size == 1:
-        return local(q_BTNH, k_BTKH, v_BTKH, segments_BT)
-    q_at, k_at = (
-        sharding.partition(x.shape, ("batch", "head_dim", heads, "head_dim"), mesh)
-        for x, heads in ((q_BTNH, "heads"), (k_BTKH, "kv_heads"))
-    )
-    if q_at[2] != k_at[2]:  # some device would lack its queries' keys
-        q_at = k_at = PartitionSpec(q_at[0], None, None, None)
-    return jax.shard_map(
-        local,
-        mesh=mesh,
-        in_specs=(q_at, k_at, k_at, PartitionSpec(q_at[0], None)),
-        out_specs=q_at,
-        check_vma=False,
-    )(q_BTNH, k_BTKH, v_BTKH, segments_BT)
+    return kernels.on_each_device(local, q_BTNH, k_BTKH, v_BTKH, segments_BT)
 
 
 def _attend(q_BTNH, k_BTKH, v_BTKH, segments_BT, *, window, scale, cap, interpret):
     from jax.experimental.pallas.ops.tpu.splash_attention import (
-        splash_attention_kernel as kernels,
+        splash_attention_kernel as splash,
     )
 
     T, N = q_BTNH.shape[1:3]
@@ -70,7 +54,7 @@ def _attend(q_BTNH, k_BTKH, v_BTKH, segments_BT, *, window, scale, cap, interpre
     k_BKTH, v_BKTH = k_BTKH.swapaxes(1, 2), v_BTKH.swapaxes(1, 2)
 
     def of_row(q_NTH, k_KTH, v_KTH, segments_T):
-        segments = kernels.SegmentIds(segments_T, segments_T)
+        segments = splash.SegmentIds(segments_T, segments_T)
         return run(q_NTH, k_KTH, v_KTH, segments)
 
     out_BNTH = jax.vmap(of_row)(q_BNTH, k_BKTH, v_BKTH, segments_BT)
@@ -79,7 +63,7 @@ def _attend(q_BTNH, k_BTKH, v_BTKH, segments_BT, *, window, scale, cap, interpre
 
 def _kernel(length: int, heads: int, window: int, cap: float, interpret: bool):
     from jax.experimental.pallas.ops.tpu.splash_attention import (
-        splash_attention_kernel as kernels,
+        splash_attention_kernel as splash,
     )
     from jax.experimental.pallas.ops.tpu.splash_attention import (
         splash_attention_mask as masks,
@@ -90,7 +74,7 @@ def _kernel(length: int, heads: int, window: int, cap: float, interpret: bool):
     if window < length:
         one = masks.LocalMask(square, (window - 1, 0), 0)
     block = next(b for b in (_BLOCK, 256, LANES) if length % b == 0)
-    sizes = kernels.BlockSizes(
+    sizes = splash.BlockSizes(
         block_q=block,
         block_kv=block,
         block_kv_compute=block,
@@ -100,7 +84,7 @@ def _kernel(length: int, heads: int, window: int, cap: float, interpret: bool):
         block_q_dq=block,
         block_kv_dq=block,
     )
-    return kernels.make_splash_mha(
+    return splash.make_splash_mha(
         masks.MultiHeadMask([one] * heads),
         block_sizes=sizes,
         head_shards=1,

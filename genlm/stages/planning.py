@@ -64,7 +64,7 @@ def train(config: ConfigDict, topology: str) -> Planned:
     chip, mesh, recipe, model = _open(config, topology)
     length, rows = model.max_length, recipe.train.batch_size
     with sharding.laid_out(mesh, recipe.mesh.rules):
-        recipes.check_division(recipe, length, mesh)
+        recipes.check_division(recipe, model, length, mesh)
         parts = pretrain.make_parts(model, recipe, mesh)
         state = states.abstract(parts.specs, parts.optimizer, mesh, parts.ema)
         lowered = parts.train_step.lower(state, _batch(mesh, rows, length), None)

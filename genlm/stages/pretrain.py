@@ -75,7 +75,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     mesh = meshes.make(recipe.mesh)
     model = begin.model
     with sharding.laid_out(mesh, recipe.mesh.rules):
-        recipes.check_division(recipe, prepared.summary["row_length"], mesh)
+        recipes.check_division(recipe, model, prepared.summary["row_length"], mesh)
         parts = make_parts(model, recipe, mesh)
         state = _state(workdir, parts, mesh, recipe.seed, start, begin)
         hosts.meet("what was there has opened")

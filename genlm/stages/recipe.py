@@ -175,13 +175,22 @@ def check_several(recipe: Recipe) -> None:
             )
 
 
-def check_division(recipe: Recipe, row_length: int, mesh: jax.sharding.Mesh) -> None:
-    """Make sure that batches divide over the devices.
+def check_division(
+    recipe: Recipe, model: TransformerConfig, row_length: int, mesh: jax.sharding.Mesh
+) -> None:
+    """Make sure that batches, heads and experts divide over the devices.
 
     Raises:
       UserError: they do not.
     """
     ways, train = sharding.ways(mesh, "batch"), recipe.train
+    for count, axis in (("num_heads", "heads"), ("num_experts", "experts")):
+        number, parts = getattr(model, count), sharding.ways(mesh, axis)
+        if number % parts:
+            raise UserError(
+                f"model.{count} {number} does not divide over {parts} devices; they"
+                f" may be split in {_divisors(number)} parts"
+            )
     if row_length % (parts := sharding.ways(mesh, "length")):
         raise UserError(
             f"data.row_length {row_length} does not divide into the {parts} parts of"
@@ -194,3 +203,9 @@ def check_division(recipe: Recipe, row_length: int, mesh: jax.sharding.Mesh) -> 
                 f" {train.num_microbatches} microbatches on {ways} device(s)"
             )
     recipe.evaluation.check_division(ways)
+
+
+def _divisors(number: int) -> str:
+    """'1, 2, 3 or 6'."""
+    *most, last = (str(n) for n in range(1, number + 1) if number % n == 0)
+    return " or ".join((", ".join(most), last)) if most else last

@@ -58,13 +58,13 @@ def run(todo: dict[Path, ConfigDict]) -> dict[Path, str]:
     _check_settings(recipes[0])
     hosts.setup()
     mesh = meshes.make(meshes.MeshConfig(), jax.devices()[:1])
-    check_division(recipes[0], prepared.summary["row_length"], mesh)
     model = configs.to_dataclass(
         TransformerConfig,
         next(iter(todo.values())).model,
         vocab_size=prepared.tokenizer.vocab_size,
         max_length=prepared.summary["row_length"],
     )
+    check_division(recipes[0], model, prepared.summary["row_length"], mesh)
     with contextlib.ExitStack() as stack:
         stack.enter_context(sharding.laid_out(mesh, recipes[0].mesh.rules))
         for folder, config in todo.items():

@@ -241,6 +241,30 @@ def test_parameters_are_split_as_the_table_says():
     assert all(m.sharding == up.sharding for m in moments)
 
 
+def test_what_a_device_holds_falls_with_their_number():
+    """Parameters, their average, and all that the optimizer keeps of each."""
+
+    def held(devices: int) -> int:
+        mesh, made, specs = _setup(devices, {"fsdp": devices}, MODEL)
+        born = state.born_sharded(specs, made, mesh, seed=0, ema=True)
+        kept = born.params, born.opt_state, born.ema
+        large = [x for x in jax.tree.leaves(kept) if x.ndim]  # no counts of steps
+        return max(
+            sum(
+                s.data.nbytes
+                for x in large
+                for s in x.addressable_shards
+                if s.device == d
+            )
+            for d in mesh.devices.flat
+        )
+
+    alone = held(1)
+    norms = 4 * 4 * (2 * MODEL.num_layers + 1) * MODEL.model_dim  # whole everywhere
+    for devices in (2, 4, 8):
+        assert held(devices) == (alone - norms) / devices + norms
+
+
 @pytest.mark.parametrize("name", ["adamw", "muon", "adafactor", "lion"])
 def test_a_checkpoint_opens_on_any_mesh(name: str, tmp_path):
     optimizing = dataclasses.replace(

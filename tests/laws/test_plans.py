@@ -30,9 +30,15 @@ USE = {
 @needs_compiler
 @pytest.mark.parametrize("size, arg, topology", CASES)
 def test_a_recipe_fits_as_the_page_says(size: str, arg: str, topology: str):
-    row = plans.summary(plans.plan(size, arg, topology))
+    planned = plans.plan(size, arg, topology)
+    row = plans.summary(planned)
     assert row.share <= 0.9
-    assert row.operations <= 1.40
+    if size != "moe_8x":
+        assert row.operations <= 1.40
+        # of each weight: gathered forward and backward in bfloat16, and its gradient
+        # summed in float32
+        once = planned.parameters / 2**30
+        assert row.links <= 1.05 * (2 + 2 + 4) * once
     assert row.use >= USE.get((size, arg), 0)
     for now, then in zip(
         (row.memory, row.operations, row.links), plans.kept(plans.read()[size, arg])
@@ -40,8 +46,35 @@ def test_a_recipe_fits_as_the_page_says(size: str, arg: str, topology: str):
         assert now <= 1.05 * then
 
 
+@pytest.mark.slow
+@needs_compiler
+@pytest.mark.parametrize("size", ["1b", "8b"])
+def test_lighter_rematerialisation_computes_less(size: str):
+    """On a small slice: what is computed does not hang on the number of chips."""
+
+    def operations(remat: str) -> float:
+        settings = ["parallel.fsdp=16", "train.batch_size=16", f"model.remat={remat}"]
+        path = f"{ROOT}/experiments/pretrain_{size}.py:v5p"
+        recipe = config.load(path, [f"--config.{each}" for each in settings])
+        return plans.summary(planning.train(recipe, "v5p:2x2x4")).operations
+
+    full, dots, none = map(operations, ("full", "dots", "none"))
+    assert none <= 1.05
+    assert none < dots < full
+
+
 def test_the_page_has_every_recipe():
     assert list(plans.read()) == [(size, arg) for size, arg, _ in CASES]
+
+
+@pytest.mark.parametrize("size, arg, topology", CASES)
+def test_a_recipe_says_what_the_page_says(size: str, arg: str, topology: str):
+    text = (ROOT / "experiments" / f"pretrain_{size}.py").read_text("utf-8")
+    cells = [cell.strip() for cell in plans.read()[size, arg].strip("| ").split("|")]
+    memory, use = cells[3], cells[-1]
+    assert (
+        f":{arg:4} on {topology.partition(':')[2]}: {memory} of HBM, use {use}" in text
+    )
 
 
 @pytest.mark.slow

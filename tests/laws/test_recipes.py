@@ -16,7 +16,7 @@ RECIPES = sorted(
 
 
 OF_A_PACKAGE = ("smollm2_generate", "smollm2_chat", "smollm2_continue")
-PODS = tuple(f"pretrain_{size}" for size in ("125m", "1b", "8b"))
+PODS = tuple(f"pretrain_{size}" for size in ("125m", "1b", "8b", "70b", "moe_8x"))
 LONG = ("optimizers", "scaling", "pretrain_text", "tiny_shakespeare")
 LONG += OF_A_PACKAGE + PODS
 SHORT = [

@@ -2,6 +2,7 @@
 folder, one end, however many they are, and whatever happens to one of them."""
 
 import contextlib
+import json
 from pathlib import Path
 import signal
 import socket
@@ -14,11 +15,12 @@ import pytest
 from genlm.runs import checkpoint, metrics
 from tests.command import complaints, genlm, mistake, start
 from tests.data_files import write_names
-from tests.laws.test_resume import arrays
+from tests.laws.test_resume import NO_POISON, arrays
 
 RECIPE = "experiments/pretrain_names.py:smoke"
 DEVICES = 8
 STEPS = 24
+LEFT = "left_out"
 
 
 def command(tmp_path: Path, name: str, num_steps: int = STEPS, **settings) -> list:
@@ -46,16 +48,25 @@ def devices(number: int) -> dict[str, str]:
     return {"XLA_FLAGS": f"--xla_force_host_platform_device_count={number}"}
 
 
-def begin(arguments: list, processes: int) -> list[subprocess.Popen]:
-    """The same command in as many processes, which share the devices."""
+def begin(arguments: list, processes: int, **poison) -> list[subprocess.Popen]:
+    """The same command in as many processes, which share the devices.
+
+    Args:
+      poison: what goes wrong, as tests.laws.poisoned reads it.
+    """
+    called = ("genlm.cli",)
+    if poison:
+        called = ("tests.laws.poisoned", json.dumps(NO_POISON | poison))
     if processes == 1:
-        return [start(*arguments, env=devices(DEVICES))]
+        return [start(*arguments, env=devices(DEVICES), called=called)]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         where = f"127.0.0.1:{free.getsockname()[1]}"
     flags = ["--coordinator", where, "--processes", processes, "--process"]
     own = devices(DEVICES // processes)
-    return [start(*arguments, *flags, i, env=own) for i in range(processes)]
+    return [
+        start(*arguments, *flags, i, env=own, called=called) for i in range(processes)
+    ]
 
 
 def end(started: list[subprocess.Popen], code: int = 0) -> list[str]:
@@ -151,6 +162,37 @@ def test_a_signal_to_one_stops_all_at_one_step(told: int, tmp_path: Path):
     step = checkpoint.newest(run)
     assert step is not None and 6 <= step < 400
     assert len(curve(run)) == step
+
+
+@pytest.mark.slow
+def test_a_loss_spike_takes_all_of_them_back(tmp_path: Path):
+    """To one checkpoint, past the same batches, and a signal after it still stops all
+    at one step."""
+    settings = {
+        "train.log_every": 10,
+        "guard.spike": 8.0,
+        "guard.max_rewinds": 2,
+        "guard.rewind_skips": 6,
+        "eval.eval_every": 0,
+        "eval.sample_every": 0,
+        "train.probe_every": 0,
+        "optimizer.schedule": "constant",
+        "optimizer.learning_rate": 3e-3,
+    }
+    noise = {"noise": (170, 172)}
+    alone, both = tmp_path / "alone", tmp_path / "both"
+    end(begin(command(tmp_path, "alone", 200, **settings), 1, **noise))
+    started = begin(command(tmp_path, "both", 9000, **settings), 2, **noise)
+    with none_left(started):
+        wait_for_step(both, 20)  # rows of metrics, one every ten steps
+        started[1].send_signal(signal.SIGTERM)
+        end(started, 128 + signal.SIGTERM)
+    np.testing.assert_allclose(curve(both)[:20], curve(alone), rtol=1e-4)
+    left_out = [
+        [row["left_out"] for row in metrics.read(notes / "events.jsonl") if LEFT in row]
+        for notes in (alone, both, both / "hosts" / "1")
+    ]
+    assert len(left_out[0]) == 1 and left_out[0] == left_out[1] == left_out[2]
 
 
 @pytest.mark.slow

@@ -27,7 +27,6 @@ def pod(size: str, arg: str, grids: dict[str, dict]) -> ConfigDict:
     config.train.update({"num_steps": 100_000, "z_loss": 1e-4})
     config.checkpoint.save_every = 1000
     config.eval.update({"eval_every": 1000, "sample_every": 1000})
-    config.parallel.data = 1
     if arg == "smoke":
         return _smoke(config)
     grid = grids[arg or next(iter(grids))]
@@ -36,7 +35,7 @@ def pod(size: str, arg: str, grids: dict[str, dict]) -> ConfigDict:
     config.eval.batch_size = grid["rows"]
     config.train.vocab_chunk = grid.get("vocab_chunk", 0)
     config.model.remat = grid.get("remat", "full")
-    for axis in ("fsdp", "expert", "context", "tensor"):
+    for axis in ("data", "fsdp", "expert", "context", "tensor"):
         config.parallel[axis] = grid.get(axis, 1)
     return config
 
@@ -44,6 +43,5 @@ def pod(size: str, arg: str, grids: dict[str, dict]) -> ConfigDict:
 def _smoke(config: ConfigDict) -> ConfigDict:
     base.smoke(config)
     config.tokenizer.kind = "byte"
-    config.parallel.data = -1
     config.optimizer.warmup_steps = 1
     return config

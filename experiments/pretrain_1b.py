@@ -11,9 +11,9 @@ from ml_collections import ConfigDict
 from experiments import pods
 
 GRIDS = {
-    "v5e": {"rows": 512, "length": 2048, "fsdp": 64},
-    "v5p": {"rows": 512, "length": 2048, "fsdp": 64},
-    "v6e": {"rows": 512, "length": 2048, "fsdp": 64},
+    "v5e": {"rows": 512, "length": 2048, "data": 2, "fsdp": 32},
+    "v5p": {"rows": 512, "length": 2048, "data": 2, "fsdp": 32},
+    "v6e": {"rows": 512, "length": 2048, "data": 2, "fsdp": 32},
     "h100": {"rows": 512, "length": 2048, "fsdp": 64},
 }
 

@@ -265,6 +265,12 @@ def _collective(
     )
 
 
+_MESH = re.compile(  # "mesh['a'=8,'b'=2], device_ids=([2,8]T(1,0)) {'a'}"
+    r"replica_groups=mesh\[(.*?)\](?:, device_ids=\(\[([\d,]+)\](?:T\(([\d,]+)\))?\))?"
+    r" *\{(.*?)\}"
+)
+
+
 def _groups(attributes: str, devices: int) -> tuple[tuple[int, ...], ...]:
     """Device numbers of each group, from any way of writing them."""
     if match := re.search(r"source_target_pairs=\{(.*?)\}\}", attributes):
@@ -273,15 +279,13 @@ def _groups(attributes: str, devices: int) -> tuple[tuple[int, ...], ...]:
     if match := re.search(
         r"replica_groups=\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", attributes
     ):
-        shape, grid = ([int(n) for n in m.split(",")] for m in match.groups()[:2])
-        ids = np.arange(math.prod(grid)).reshape(grid)
-        if match[3]:
-            ids = ids.transpose([int(n) for n in match[3].split(",")])
-        return tuple(map(tuple, ids.reshape(shape).tolist()))
-    if match := re.search(r"replica_groups=mesh\[(.*?)\] *\{(.*?)\}", attributes):
+        shape = _ints(match[1])
+        return tuple(map(tuple, _iota(match[2], match[3]).reshape(shape).tolist()))
+    if match := _MESH.search(attributes):
         sizes = dict(re.findall(r"'(\w+)'=(\d+)", match[1]))
-        inside = re.findall(r"'(\w+)'", match[2])
-        ids = np.arange(devices).reshape([int(n) for n in sizes.values()])
+        inside = re.findall(r"'(\w+)'", match[4])
+        ids = _iota(match[2] or str(devices), match[3])
+        ids = ids.reshape([int(n) for n in sizes.values()])
         moved = [list(sizes).index(name) for name in inside]
         ids = np.moveaxis(ids, moved, range(-len(moved), 0))
         each = math.prod(int(sizes[name]) for name in inside)
@@ -291,3 +295,14 @@ def _groups(attributes: str, devices: int) -> tuple[tuple[int, ...], ...]:
             tuple(int(n) for n in group.split(",")) for group in match[1].split("},{")
         )
     return (tuple(range(devices)),)
+
+
+def _iota(grid: str, order: str | None) -> np.ndarray:
+    """Device numbers in a grid, its dims in another order: '2,8' and '1,0'."""
+    dims = _ints(grid)
+    ids = np.arange(math.prod(dims)).reshape(dims)
+    return ids.transpose(_ints(order)) if order else ids
+
+
+def _ints(text: str) -> list[int]:
+    return [int(n) for n in text.split(",")]

@@ -103,6 +103,11 @@ def test_gathered_weights():
         ("replica_groups={}", ((0, 1, 2, 3),)),
         ("replica_groups=mesh['a'=2,'b'=2] {'a'}", ((0, 2), (1, 3))),
         ("replica_groups=mesh['a'=2,'b'=2] {'a','b'}", ((0, 1, 2, 3),)),
+        (
+            "replica_groups=mesh['a'=2,'b'=2], device_ids=([2,2]T(1,0)) {'a'}",
+            ((0, 1), (2, 3)),
+        ),
+        ("replica_groups=mesh['a'=2,'b'=1,'c'=2] {'a','b'}", ((0, 2), (1, 3))),
     ],
 )
 def test_groups_in_every_way_of_writing(written: str, groups):

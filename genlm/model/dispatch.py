@@ -8,12 +8,12 @@ Before: moe.route. Three ways (`expert_dispatch`):
   capacity  each expert reads at most its capacity of each row's tokens, the first come;
             the others go without it (arXiv:2006.16668)
 Where experts are split over devices, `grouped` gathers the tokens of that mesh axis and
-scatters the sums; `capacity` leaves the exchange to the compiler.
+scatters the sums; `capacity` sends each expert's tokens to it, and its outputs back.
 """
 
 import functools
 import math
-from typing import Any
+from typing import Any, Callable, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -34,9 +34,12 @@ def apply(
 ) -> jax.Array:
     """out_BTD: the chosen experts' outputs times their shares, float32."""
     if c.expert_dispatch == "grouped":
-        return _grouped(x_BTD, chosen_BTk, share_BTk, params, c)
+        return _on_devices(_of_my_experts, (x_BTD, chosen_BTk, share_BTk), params, c)
     if c.expert_dispatch == "capacity":
-        return _with_capacity(x_BTD, chosen_BTk, share_BTk, params, c, real_BT)
+        C = _capacity(chosen_BTk, c)
+        place_BTk = _places(chosen_BTk, real_BT, c.num_experts, C)
+        tokens = x_BTD, chosen_BTk, share_BTk, place_BTk
+        return _on_devices(functools.partial(_exchanged, C=C), tokens, params, c)
     return _dense(x_BTD, chosen_BTk, share_BTk, params, c)
 
 
@@ -57,58 +60,72 @@ def _dense(x_BTD, chosen_BTk, share_BTk, params, c: TransformerConfig) -> jax.Ar
     return jax.lax.scan(add, zeros_BTD, (*experts, shares_EBT))[0]
 
 
-def _grouped(x_BTD, chosen_BTk, share_BTk, params, c: TransformerConfig) -> jax.Array:
-    experts = params["up"], params["gate"], params["down"]
+class _Axes(NamedTuple):
+    """Of the mesh: those over which experts, the mlp of each, rows, and the length of
+    rows are split."""
+
+    experts: tuple[str, ...]
+    mlp: tuple[str, ...]
+    rows: tuple[str, ...]
+    length: tuple[str, ...]
+
+    @property
+    def are_apart(self) -> bool:
+        """Whether devices with other experts have other tokens, too."""
+        return bool(self.experts) and set(self.experts) <= set(self.rows)
+
+
+def _on_devices(
+    local: Callable[..., jax.Array],
+    tokens: tuple[jax.Array, ...],
+    params: Any,
+    c: TransformerConfig,
+) -> jax.Array:
+    """What `local` makes of each device's tokens [B, T, ...] and experts."""
+    up, gate, down = (params[name].astype(c.dtype) for name in ("up", "gate", "down"))
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or mesh.size == 1:
-        return _of_groups(x_BTD, chosen_BTk, share_BTk, *experts, c=c)
-    rows = sharding.partition(x_BTD.shape[:2], ("batch", "length"), mesh)
-    wide = sharding.partition(experts[0].shape, ("experts", "head_dim", "mlp"), mesh)
-    tokens = PartitionSpec(*rows, None)
-    local = functools.partial(
-        _of_my_experts,
-        c=c,
-        over=sharding.names(wide[0]),
-        split=sharding.names(wide[2]),
-        rows=sharding.names(rows[0]),
-    )
+        return local(*tokens, up, gate, down, c=c, axes=_Axes((), (), (), ()))
+    rows = sharding.partition(tokens[0].shape[:2], ("batch", "length"), mesh)
+    wide = sharding.partition(up.shape, ("experts", "head_dim", "mlp"), mesh)
+    at = PartitionSpec(*rows, None)
+    axes = _Axes(*map(sharding.names, (wide[0], wide[2], *rows)))
     return jax.shard_map(
-        local,
+        functools.partial(local, c=c, axes=axes),
         mesh=mesh,
         in_specs=(
-            tokens,
-            tokens,
-            tokens,
+            *[at] * len(tokens),
             wide,
             wide,
             PartitionSpec(wide[0], wide[2], None),
         ),
-        out_specs=tokens,
+        out_specs=at,
         check_vma=False,
-    )(x_BTD, chosen_BTk, share_BTk, *experts)
+    )(*tokens, up, gate, down)
 
 
 def _of_my_experts(
-    x_BTD, chosen_BTk, share_BTk, up_EDF, gate_EDF, down_EFD, *, c, over, split, rows
+    x_BTD, chosen_BTk, share_BTk, up_EDF, gate_EDF, down_EFD, *, c, axes: _Axes
 ) -> jax.Array:
-    """What this device's experts add for the tokens of all that share them.
-
-    Args:
-      over, split: mesh axes over which experts, and the mlp of each, are split.
-      rows: mesh axes over which rows are.
-    """
-    apart = over and set(over) <= set(rows)  # they have other tokens each
-    if apart:
-        gather = functools.partial(jax.lax.all_gather, axis_name=over, tiled=True)
+    """What this device's experts add for the tokens of all that share them."""
+    if axes.are_apart:
+        gather = functools.partial(
+            jax.lax.all_gather, axis_name=axes.experts, tiled=True
+        )
         x_BTD, chosen_BTk, share_BTk = map(gather, (x_BTD, chosen_BTk, share_BTk))
-    if over:
-        chosen_BTk = chosen_BTk - jax.lax.axis_index(over) * up_EDF.shape[0]
+    if axes.experts:
+        chosen_BTk = _mine(chosen_BTk, up_EDF, axes)
     out_BTD = _of_groups(x_BTD, chosen_BTk, share_BTk, up_EDF, gate_EDF, down_EFD, c=c)
-    if split:
-        out_BTD = jax.lax.psum(out_BTD, split)
-    if apart:
-        return jax.lax.psum_scatter(out_BTD, over, tiled=True)
-    return jax.lax.psum(out_BTD, over) if over else out_BTD
+    if axes.mlp:
+        out_BTD = jax.lax.psum(out_BTD, axes.mlp)
+    if axes.are_apart:
+        return jax.lax.psum_scatter(out_BTD, axes.experts, tiled=True)
+    return jax.lax.psum(out_BTD, axes.experts) if axes.experts else out_BTD
+
+
+def _mine(chosen_BTk, up_EDF, axes: _Axes) -> jax.Array:
+    """Choices, counted from this device's first expert."""
+    return chosen_BTk - jax.lax.axis_index(axes.experts) * up_EDF.shape[0]
 
 
 def _of_groups(
@@ -138,30 +155,69 @@ def _of_groups(
     return jnp.sum(weighted_PD.reshape(B, T, k, D), axis=2)
 
 
-def _with_capacity(
-    x_BTD, chosen_BTk, share_BTk, params, c: TransformerConfig, real_BT
+def _capacity(chosen_BTk: jax.Array, c: TransformerConfig) -> int:
+    """Tokens of a row that an expert reads at most."""
+    T, k = chosen_BTk.shape[1:]
+    return min(math.ceil(k * T / c.num_experts * c.capacity_factor), T)
+
+
+def _places(
+    chosen_BTk: jax.Array, real_BT: jax.Array, num_experts: int, capacity: int
 ) -> jax.Array:
+    """Each choice's place among those of its row and expert; `capacity` where there is
+    none left, and of PAD."""
     B, T, k = chosen_BTk.shape
-    E = c.num_experts
-    C = min(math.ceil(k * T / E * c.capacity_factor), T)
-    hot_BTkE = jax.nn.one_hot(chosen_BTk, E) * real_BT[..., None, None]
+    hot_BTkE = jax.nn.one_hot(chosen_BTk, num_experts, dtype=jnp.int32)
+    hot_BTkE *= real_BT[..., None, None]
     # tokens come in their order, each with its first choice first
-    before_BTkE = jnp.cumsum(hot_BTkE.reshape(B, T * k, E), axis=1) - 1
-    place_BTk = jnp.sum(before_BTkE.reshape(B, T, k, E) * hot_BTkE, axis=-1)
-    place_BTkC = jax.nn.one_hot(place_BTk.astype(jnp.int32), C)  # 0 past the last
-    taken_BTEC = jnp.einsum("BTkE,BTkC->BTEC", hot_BTkE, place_BTkC)
-    shares_BTEC = jnp.einsum("BTkE,BTkC,BTk->BTEC", hot_BTkE, place_BTkC, share_BTk)
+    before_BTkE = jnp.cumsum(hot_BTkE.reshape(B, T * k, -1), axis=1) - 1
+    place_BTk = jnp.sum(before_BTkE.reshape(hot_BTkE.shape) * hot_BTkE, axis=-1)
+    fits_BTk = real_BT[..., None] & (place_BTk < capacity)
+    return jnp.where(fits_BTk, place_BTk, capacity)
+
+
+def _exchanged(
+    x_BTD,
+    chosen_BTk,
+    share_BTk,
+    place_BTk,
+    up_EDF,
+    gate_EDF,
+    down_EFD,
+    *,
+    C: int,
+    c: TransformerConfig,
+    axes: _Axes,
+) -> jax.Array:
+    """What experts add that read C places of each row."""
+    E = c.num_experts
+    if axes.experts and not axes.are_apart:
+        E, chosen_BTk = up_EDF.shape[0], _mine(chosen_BTk, up_EDF, axes)
+    hot_BTkE = jax.nn.one_hot(chosen_BTk, E, dtype=c.dtype)
+    hot_BTkC = jax.nn.one_hot(place_BTk, C, dtype=c.dtype)
 
     def product(dims, *operands):
-        cast = [x.astype(c.dtype) for x in operands]
-        return jnp.einsum(dims, *cast, preferred_element_type=jnp.float32)
+        return jnp.einsum(dims, *operands, preferred_element_type=jnp.float32)
 
-    axes = ("experts", "batch", "head_dim", "head_dim")
-    x_EBCD = product("BTEC,BTD->EBCD", taken_BTEC, x_BTD)
-    x_EBCD = sharding.constrain(x_EBCD, *axes)
-    up_EBCF = product("EBCD,EDF->EBCF", x_EBCD, params["up"])
-    gate_EBCF = product("EBCD,EDF->EBCF", x_EBCD, params["gate"])
-    out_EBCF = layers.activate(up_EBCF, gate_EBCF, c.activation)
-    out_EBCD = product("EBCF,EFD->EBCD", out_EBCF, params["down"])
-    out_EBCD = sharding.constrain(out_EBCD, *axes)
-    return jnp.einsum("BTEC,EBCD->BTD", shares_BTEC, out_EBCD)
+    taken_BTEC = jnp.einsum("BTkE,BTkC->BTEC", hot_BTkE, hot_BTkC)
+    x_EBCD = product("BTEC,BTD->EBCD", taken_BTEC, x_BTD.astype(c.dtype))
+    if axes.length:  # each has seen its stretch of the rows
+        x_EBCD = jax.lax.psum(x_EBCD, axes.length)
+    x_EBCD = x_EBCD.astype(c.dtype)
+    if axes.are_apart:
+        x_EBCD = jax.lax.all_to_all(x_EBCD, axes.experts, 0, 1, tiled=True)
+    up_EBCF = product("EBCD,EDF->EBCF", x_EBCD, up_EDF)
+    gate_EBCF = product("EBCD,EDF->EBCF", x_EBCD, gate_EDF)
+    out_EBCF = layers.activate(up_EBCF, gate_EBCF, c.activation).astype(c.dtype)
+    out_EBCD = product("EBCF,EFD->EBCD", out_EBCF, down_EFD)
+    if axes.mlp:
+        out_EBCD = jax.lax.psum(out_EBCD, axes.mlp)
+    out_EBCD = out_EBCD.astype(c.dtype)
+    if axes.are_apart:
+        out_EBCD = jax.lax.all_to_all(out_EBCD, axes.experts, 1, 0, tiled=True)
+    hot_BTkE *= share_BTk[..., None].astype(c.dtype)
+    shares_BTEC = jnp.einsum("BTkE,BTkC->BTEC", hot_BTkE, hot_BTkC)
+    out_BTD = product("BTEC,EBCD->BTD", shares_BTEC, out_EBCD)
+    if axes.experts and not axes.are_apart:
+        return jax.lax.psum(out_BTD, axes.experts)
+    return out_BTD

@@ -19,7 +19,7 @@ from genlm.model import layers, ring, rope
 from genlm.model.block import Context, View
 from genlm.model.config import TransformerConfig
 from genlm.model.sight import Sight, mask
-from genlm.parallel.sharding import as_stored, constrain
+from genlm.parallel.sharding import constrain
 from genlm.parallel.specs import ParamSpec, Specs
 
 Params = Mapping[str, Any]
@@ -74,11 +74,8 @@ def apply(
         look=look,
     )
 
-    specs = block.block_specs(c)
-
     def run_block(x_BTD, layer, view):
         params, kv_layer, key = layer
-        params = as_stored(params, specs)
         return block.apply(x_BTD, params, c, view, context, kv_layer, key)
 
     if c.remat != "none":

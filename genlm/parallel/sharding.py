@@ -132,12 +132,6 @@ def constrain(x: jax.Array, *axes: str) -> jax.Array:
     return jax.lax.with_sharding_constraint(x, partition(x.shape, axes, mesh))
 
 
-def as_stored(layer: Any, specs: Specs) -> Any:
-    """A layer's parameters, held to where those of `specs`, which are of all layers,
-    live. So are their gradients: each is summed into parts as soon as it is made."""
-    return jax.tree.map(lambda s, x: constrain(x, *s.axes[1:]), specs, layer)
-
-
 def global_batch(batch: Any, mesh: Mesh) -> Any:
     """Device arrays [B, T] of the global batch from this process's part of it."""
     sharding = of_batch(mesh)

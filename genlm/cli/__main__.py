@@ -126,6 +126,10 @@ def _print_anything() -> None:
 def _say(line: str, code: int) -> int:
     """`code`, once `line` stands on stderr as one line."""
     print(" ".join(line.split("\n")), file=sys.stderr)
+    if "JAX_COORDINATOR_ADDRESS" in os.environ:
+        from genlm.parallel import hosts
+
+        hosts.leave(code)
     return code
 
 

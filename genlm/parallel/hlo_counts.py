@@ -98,8 +98,9 @@ def _kernel(instruction: Instruction, here: Computation) -> float:
     if not products:
         return 0.0
     arrays = [a for n in instruction.operands for a in here[n].shape]
-    B, N, T, H = next(a.dims for a in arrays if len(a.dims) == 4)
-    return products[0] * B * N * T * H * (T + min(BLOCK, T))
+    floats = [a.dims for a in arrays if a.dtype in ("bf16", "f32")]
+    *rows, N, T, H = next(dims for dims in floats if len(dims) > 2)  # the queries
+    return products[0] * math.prod(rows) * N * T * H * (T + min(BLOCK, T))
 
 
 def _numbers(name: str, attributes: str) -> list[int]:

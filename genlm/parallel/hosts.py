@@ -11,6 +11,8 @@ import math
 import os
 from pathlib import Path
 import re
+import sys
+import time
 from typing import Any, Callable, Iterator
 import warnings
 
@@ -20,6 +22,7 @@ import numpy as np
 from genlm.errors import UserError
 
 LOST_AFTER = 30  # seconds of silence, after which a process counts as gone
+GRACE = 3  # seconds between two processes that find the same mistake
 
 
 def setup() -> None:
@@ -120,6 +123,18 @@ def lost_line(error: Exception) -> str:
         why = " ".join(said.split())[:160]
         return f"another process is gone, so this one ends too ({why}); start all again"
     return ""
+
+
+def leave(code: int) -> None:
+    """End now, where this process has joined others: as Python exits, JAX would wait
+    for them, in vain, and abort. The first one keeps what joins them for a while, for
+    those that are about to say the same mistake."""
+    if not jax.distributed.is_initialized():
+        return
+    sys.stderr.flush()
+    if is_first():
+        time.sleep(GRACE)
+    os._exit(code)
 
 
 def spare_threads() -> None:

@@ -37,19 +37,26 @@ def make(
     """The mesh over `devices` (all of them by default).
 
     Raises:
-      UserError: the sizes do not multiply to the number of devices.
+      UserError: the sizes do not multiply to the number of devices, or cannot be laid on
+        their grid.
     """
     devices = jax.devices() if devices is None else devices
     sizes = [getattr(config, axis) for axis in AXES]
     if sizes.count(-1) == 1:
         rest = math.prod(s for s in sizes if s != -1)
         sizes[sizes.index(-1)] = len(devices) // max(rest, 1)
+    named = ", ".join(f"{a}={s}" for a, s in zip(AXES, sizes))
     if min(sizes) < 1 or math.prod(sizes) != len(devices):
-        named = ", ".join(f"{a}={s}" for a, s in zip(AXES, sizes))
         raise UserError(
             f"parallel: {named} do not multiply to {len(devices)} devices; one of them"
             " may be -1, which takes what is left"
         )
-    return jax.make_mesh(
-        tuple(sizes), AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices
-    )
+    try:
+        return jax.make_mesh(
+            tuple(sizes), AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices
+        )
+    except NotImplementedError as error:  # of a torus
+        raise UserError(
+            f"parallel: {named} do not lie on the chips' grid; there each axis is a whole"
+            " side or a product of sides, such as data=4 and fsdp=16 on 4x4x4"
+        ) from error

@@ -83,11 +83,11 @@ def curve(workdir: Path) -> list[float]:
 
 
 def wait_for_step(workdir: Path, step: int) -> None:
-    for _ in range(600):
+    for _ in range(2400):
         if len(curve(workdir)) >= step:
             return
         time.sleep(0.1)
-    raise AssertionError(f"no step {step} in a minute")
+    raise AssertionError(f"no step {step} in four minutes")
 
 
 @contextlib.contextmanager
@@ -131,6 +131,7 @@ def test_one_is_killed_the_other_ends_and_both_go_on(tmp_path: Path):
         said = started[0].communicate(timeout=60)[1]
         assert time.monotonic() - killed_at < 60
         assert started[0].returncode != 0
+        # by a message that does not come, or by JAX's heartbeat, whichever is first
         assert "another process is gone" in said or "tasks are unhealthy" in said
     end(begin(command(tmp_path, "killed"), 2))
     straight, killed = tmp_path / "straight", tmp_path / "killed"
@@ -179,15 +180,15 @@ def test_a_loss_spike_takes_all_of_them_back(tmp_path: Path):
         "optimizer.schedule": "constant",
         "optimizer.learning_rate": 3e-3,
     }
-    noise = {"noise": (170, 172)}
+    noise = {"noise": (140, 142)}
     alone, both = tmp_path / "alone", tmp_path / "both"
-    end(begin(command(tmp_path, "alone", 200, **settings), 1, **noise))
+    end(begin(command(tmp_path, "alone", 170, **settings), 1, **noise))
     started = begin(command(tmp_path, "both", 9000, **settings), 2, **noise)
     with none_left(started):
-        wait_for_step(both, 20)  # rows of metrics, one every ten steps
+        wait_for_step(both, 17)  # rows of metrics, one every ten steps
         started[1].send_signal(signal.SIGTERM)
         end(started, 128 + signal.SIGTERM)
-    np.testing.assert_allclose(curve(both)[:20], curve(alone), rtol=1e-4)
+    np.testing.assert_allclose(curve(both)[:17], curve(alone), rtol=1e-4)
     left_out = [
         [row["left_out"] for row in metrics.read(notes / "events.jsonl") if LEFT in row]
         for notes in (alone, both, both / "hosts" / "1")
@@ -206,6 +207,16 @@ def test_two_then_one_then_two_see_the_same_rows(tmp_path: Path):
     changing, straight = (curve(tmp_path / name) for name in ("changing", "straight"))
     assert len(changing) == STEPS
     np.testing.assert_allclose(changing, straight, rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_one_that_cannot_begin_ends_the_other(tmp_path: Path):
+    """The first one alone prepares, and finds what is wrong."""
+    started = begin(command(tmp_path, "run", **{"data.paths": tmp_path / "none"}), 2)
+    with none_left(started):
+        said = [process.communicate(timeout=60)[1] for process in started]
+        assert started[0].returncode == 1 and started[1].returncode != 0
+    assert "none" in complaints(said[0])[-1]
 
 
 def test_mistakes(tmp_path: Path):

@@ -26,7 +26,8 @@ parity: $(VENV)/.test-$(VERSION) $(VENV)/.bench-$(VERSION)
 	  tests/interop/test_hf_tokenizer.py tests/data/test_chat.py
 
 planned: $(VENV)/.test-$(VERSION) $(VENV)/.tpu-$(VERSION)
-	$(BIN)/python -m pytest --no-skips -m "slow or not slow" tests/laws/test_plans.py
+	$(BIN)/python -m pytest --no-skips -n 2 --dist worksteal -m "slow or not slow" \
+	  tests/laws/test_plans.py
 
 plans: $(VENV)/.test-$(VERSION) $(VENV)/.tpu-$(VERSION)
 	$(BIN)/python -m benchmarks.plans

@@ -6,6 +6,7 @@
 It needs the compiler for TPUs (`pip install 'genlm[tpu]'`), and no TPU.
 """
 
+from importlib import metadata
 from pathlib import Path
 import re
 import sys
@@ -39,7 +40,9 @@ bytes over links grow by over a twentieth. Of one chip and one step:
   bounds the step. *use* is the share of a chip's products that the model then has.
   Nothing overlaps perfectly and no rate is quite reached: a real step takes longer.
 
-Chips' figures and their sources are in `genlm/parallel/chips.py`.
+Chips' figures and their sources are in `genlm/parallel/chips.py`. Where that fits, a
+recipe repeats the model over parts of a slice, so that gradients are reduced and
+scattered (docs/log.md); on v5p a mesh axis is a side of the grid, or several.
 
 """
 COLUMNS = (
@@ -81,7 +84,9 @@ def main(sizes: list[str]) -> int:
 def _write(lines: dict[tuple[str, str], str]) -> None:
     order = [(size, arg) for size, grids in GRIDS.items() for arg, _ in grids]
     table = [lines[key] for key in order if key in lines]
-    PAGE.write_text(HEAD + "\n".join(table) + "\n", "utf-8")
+    jax, libtpu = map(metadata.version, ("jax", "libtpu"))
+    foot = f"\n\nThe last rows were made with jax {jax} and libtpu {libtpu}.\n"
+    PAGE.write_text(HEAD + "\n".join(table) + foot, "utf-8")
 
 
 def plan(size: str, arg: str, topology: str) -> Planned:

@@ -34,6 +34,8 @@ def pytest_sessionfinish(session):
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if not session.config.getoption("--no-skips") or session.exitstatus:
         return
+    if reporter is None:  # one of several workers, whose reports go to the first
+        return
     skipped = [str(report.longrepr) for report in reporter.stats.get("skipped", [])]
     if missing := [why for why in skipped if "GENLM_TEST_DATA" not in why]:
         reporter.write_line(f"skipped, and --no-skips: {missing[0]}", red=True)

@@ -37,7 +37,7 @@ def make(
     """The mesh over `devices` (all of them by default).
 
     Raises:
-      UserError: the sizes do not multiply to the number of devices, or cannot be laid on
+      UserError: the sizes do not multiply to the number of devices, or do not lie on
         their grid.
     """
     devices = jax.devices() if devices is None else devices
@@ -51,12 +51,11 @@ def make(
             f"parallel: {named} do not multiply to {len(devices)} devices; one of them"
             " may be -1, which takes what is left"
         )
+    kinds = (AxisType.Auto,) * len(AXES)
     try:
-        return jax.make_mesh(
-            tuple(sizes), AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices
-        )
+        return jax.make_mesh(tuple(sizes), AXES, axis_types=kinds, devices=devices)
     except NotImplementedError as error:  # of a torus
         raise UserError(
-            f"parallel: {named} do not lie on the chips' grid; there each axis is a whole"
-            " side or a product of sides, such as data=4 and fsdp=16 on 4x4x4"
+            f"parallel: {named} do not lie on the chips' grid: an axis is a side of it,"
+            " or a product of sides, such as data=4 and fsdp=16 of 4x4x4"
         ) from error

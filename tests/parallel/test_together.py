@@ -171,7 +171,7 @@ def test_a_loss_spike_takes_all_of_them_back(tmp_path: Path):
     at one step."""
     settings = {
         "train.log_every": 10,
-        "guard.spike": 8.0,
+        "guard.spike": 4.0,
         "guard.max_rewinds": 2,
         "guard.rewind_skips": 6,
         "eval.eval_every": 0,
@@ -180,15 +180,15 @@ def test_a_loss_spike_takes_all_of_them_back(tmp_path: Path):
         "optimizer.schedule": "constant",
         "optimizer.learning_rate": 3e-3,
     }
-    noise = {"noise": (140, 142)}
+    noise = {"noise": (180, 182)}
     alone, both = tmp_path / "alone", tmp_path / "both"
-    end(begin(command(tmp_path, "alone", 170, **settings), 1, **noise))
+    end(begin(command(tmp_path, "alone", 210, **settings), 1, **noise))
     started = begin(command(tmp_path, "both", 9000, **settings), 2, **noise)
     with none_left(started):
-        wait_for_step(both, 17)  # rows of metrics, one every ten steps
+        wait_for_step(both, 21)  # rows of metrics, one every ten steps
         started[1].send_signal(signal.SIGTERM)
         end(started, 128 + signal.SIGTERM)
-    np.testing.assert_allclose(curve(both)[:17], curve(alone), rtol=1e-4)
+    np.testing.assert_allclose(curve(both)[:21], curve(alone), rtol=1e-4)
     left_out = [
         [row["left_out"] for row in metrics.read(notes / "events.jsonl") if LEFT in row]
         for notes in (alone, both, both / "hosts" / "1")

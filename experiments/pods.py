@@ -10,7 +10,7 @@ from experiments import base
 
 
 def pod(size: str, arg: str, grids: dict[str, dict]) -> ConfigDict:
-    """The recipe of a size for one of `grids`: rows, length, mesh and remat by name."""
+    """The recipe of a size for one of `grids`: rows, length and mesh."""
     arg = base.argument(arg, "smoke", *grids)
     config = base.pretrain(size)
     config.tokenizer.update({"kind": "bpe", "vocab_size": 32_768})
@@ -33,8 +33,6 @@ def pod(size: str, arg: str, grids: dict[str, dict]) -> ConfigDict:
     config.data.row_length = grid["length"]
     config.train.batch_size = grid["rows"]
     config.eval.batch_size = grid["rows"]
-    config.train.vocab_chunk = grid.get("vocab_chunk", 0)
-    config.model.remat = grid.get("remat", "full")
     for axis in ("data", "fsdp", "expert", "context", "tensor"):
         config.parallel[axis] = grid.get(axis, 1)
     return config

@@ -13,7 +13,7 @@ from experiments import pods
 GRIDS = {
     "v5e": {"rows": 256, "length": 2048, "data": 2, "fsdp": 8},
     "v5p": {"rows": 256, "length": 2048, "data": 2, "fsdp": 8},
-    "v6e": {"rows": 256, "length": 2048, "data": 2, "fsdp": 8},
+    "v6e": {"rows": 256, "length": 2048, "data": 4, "fsdp": 4},
     "h100": {"rows": 256, "length": 2048, "fsdp": 8},
 }
 

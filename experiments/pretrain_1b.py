@@ -13,7 +13,7 @@ from experiments import pods
 GRIDS = {
     "v5e": {"rows": 512, "length": 2048, "data": 2, "fsdp": 32},
     "v5p": {"rows": 512, "length": 2048, "data": 4, "fsdp": 16},
-    "v6e": {"rows": 512, "length": 2048, "data": 2, "fsdp": 32},
+    "v6e": {"rows": 512, "length": 2048, "data": 8, "fsdp": 8},
     "h100": {"rows": 512, "length": 2048, "fsdp": 64},
 }
 

@@ -13,7 +13,7 @@ from experiments import pods
 GRIDS = {
     "v5e": {"rows": 256, "length": 4096, "fsdp": 256},
     "v5p": {"rows": 1024, "length": 4096, "data": 8, "fsdp": 64},
-    "v6e": {"rows": 512, "length": 4096, "data": 2, "fsdp": 128},
+    "v6e": {"rows": 512, "length": 4096, "fsdp": 256},
     "h100": {"rows": 512, "length": 4096, "fsdp": 64, "tensor": 8},
 }
 

@@ -13,7 +13,7 @@ from experiments import pods
 GRIDS = {
     "v5e": {"rows": 256, "length": 4096, "data": 2, "fsdp": 128},
     "v5p": {"rows": 512, "length": 4096, "data": 4, "fsdp": 64},
-    "v6e": {"rows": 1024, "length": 4096, "data": 2, "fsdp": 128},
+    "v6e": {"rows": 1024, "length": 4096, "data": 16, "fsdp": 16},
     "h100": {"rows": 256, "length": 4096, "fsdp": 128},
 }
 

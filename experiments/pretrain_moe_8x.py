@@ -13,7 +13,7 @@ from experiments import pods
 GRIDS = {
     "v5e": {"rows": 256, "length": 2048, "data": 2, "fsdp": 4, "expert": 8},
     "v5p": {"rows": 512, "length": 2048, "data": 4, "fsdp": 4, "expert": 4},
-    "v6e": {"rows": 512, "length": 2048, "data": 2, "fsdp": 4, "expert": 8},
+    "v6e": {"rows": 512, "length": 2048, "fsdp": 8, "expert": 8},
     "h100": {"rows": 256, "length": 2048, "fsdp": 8, "expert": 8},
 }
 

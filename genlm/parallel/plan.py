@@ -197,5 +197,5 @@ def _seconds(each: hlo_counts.Collective, chip: Chip, mesh: jax.sharding.Mesh) -
     if each.kind == "all-reduce":  # a reduce-scatter, then an all-gather
         return 2 * each.bytes * share
     if "all-to-all" in each.kind:  # a part goes a quarter of the way round on average
-        return each.bytes * share / 4 * size / max(size - 1, 1)
+        return each.bytes * size / (4 * max(ways, 1) * chip.link_rate)
     return each.bytes * share

@@ -3,7 +3,11 @@
   genlm plan experiments/pretrain_125m.py:v5e --topology v5e:4x4
   genlm run experiments/pretrain_125m.py:v5e --workdir DIR --config.data.paths=GLOB
 
-Planned, not run: docs/plans.md. `:smoke` is two steps of a tiny model on a CPU.
+Planned, not run (docs/plans.md):
+  :v5e on 4x4: 7.47 GiB (47%) of HBM, use 74%
+  :v5p on 2x2x4: 7.50 GiB (8%) of HBM, use 74%
+  :v6e on 4x4: 7.68 GiB (24%) of HBM, use 31%
+`:smoke` is two steps of a tiny model on a CPU.
 """
 
 from ml_collections import ConfigDict

@@ -3,7 +3,11 @@
   genlm plan experiments/pretrain_1b.py:v5p --topology v5p:4x4x4
   genlm run experiments/pretrain_1b.py:v5p --workdir DIR --config.data.paths=GLOB
 
-Planned, not run: docs/plans.md. `:smoke` is two steps of a tiny model on a CPU.
+Planned, not run (docs/plans.md):
+  :v5e on 8x8: 5.72 GiB (36%) of HBM, use 77%
+  :v5p on 4x4x4: 6.24 GiB (7%) of HBM, use 77%
+  :v6e on 8x8: 7.02 GiB (22%) of HBM, use 77%
+`:smoke` is two steps of a tiny model on a CPU.
 """
 
 from ml_collections import ConfigDict

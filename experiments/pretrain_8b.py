@@ -3,7 +3,11 @@
   genlm plan experiments/pretrain_8b.py:v5p --topology v5p:4x8x8
   genlm run experiments/pretrain_8b.py:v5p --workdir DIR --config.data.paths=GLOB
 
-Planned, not run: docs/plans.md. `:smoke` is two steps of a tiny model on a CPU.
+Planned, not run (docs/plans.md):
+  :v5e on 16x16: 5.29 GiB (33%) of HBM, use 77%
+  :v5p on 4x8x8: 8.89 GiB (9%) of HBM, use 77%
+  :v6e on 16x16: 19.98 GiB (62%) of HBM, use 77%
+`:smoke` is two steps of a tiny model on a CPU.
 """
 
 from ml_collections import ConfigDict

@@ -3,7 +3,11 @@
   genlm plan experiments/pretrain_moe_8x.py:v5p --topology v5p:4x4x4
   genlm run experiments/pretrain_moe_8x.py:v5p --workdir DIR --config.data.paths=GLOB
 
-Planned, not run: docs/plans.md. `:smoke` is two steps of a tiny model on a CPU.
+Planned, not run (docs/plans.md):
+  :v5e on 8x8: 8.01 GiB (50%) of HBM, use 55%
+  :v5p on 4x4x4: 16.05 GiB (17%) of HBM, use 55%
+  :v6e on 8x8: 9.30 GiB (29%) of HBM, use 46%
+`:smoke` is two steps of a tiny model on a CPU.
 """
 
 from ml_collections import ConfigDict

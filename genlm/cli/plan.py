@@ -32,6 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     if min(arguments.serve, arguments.tokens, arguments.price) < 0:
         raise UserError("--serve, --tokens and --price are not below 0")
+    if arguments.price and not arguments.tokens:
+        raise UserError("--price is of a budget: say --tokens, too")
     if arguments.serve and arguments.sweep:
         raise UserError("--serve and --sweep do not go together")
 
@@ -57,12 +59,16 @@ def main(arguments: argparse.Namespace) -> int:
         ranked = [(each.what, each) for each in plans]
     else:
         ranked = [("", planning.train(resolved, arguments.topology))]
+    tokens, price = arguments.tokens, arguments.price
     if arguments.json:
         rows = [{"name": n, **planning.as_dict(p)} for n, p in ranked]
+        for row, (_, each) in zip(rows, ranked):
+            if tokens:
+                row["budget"] = planning.budget(each, tokens, price)._asdict()
         print(json.dumps({"plans": rows}))
         return 0
     for name, planned in ranked:
-        print("\n".join(_lines(name, planned, arguments.tokens, arguments.price)))
+        print("\n".join(_lines(name, planned, tokens, price)))
     return 0
 
 
@@ -101,11 +107,13 @@ def _lines(name: str, planned: Any, tokens: float, price: float) -> Iterator[str
         " chip's products used by the model"
     )
     if tokens:
-        hours = tokens / planned.rate / 3600
-        cost = f", {hours * plan.chips * price:,.0f} at {price:g}" if price else ""
+        from genlm.stages import planning
+
+        needs = planning.budget(planned, tokens, price)
+        cost = f", {needs.cost:,.0f} at {price:g}" if price else ""
         yield (
-            f"  {tokens:.3g} tokens  {hours / 24:,.2f} days or more,"
-            f" {hours * plan.chips:,.0f} chip-hours{cost}"
+            f"  {tokens:.3g} tokens  {needs.days:,.2f} days or more,"
+            f" {needs.chip_hours:,.0f} chip-hours{cost}"
         )
     yield f"  compiled in {plan.compile_seconds:.0f} s"
 

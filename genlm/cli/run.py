@@ -59,6 +59,8 @@ def _join(arguments: argparse.Namespace) -> None:
     flags = {"coordinator": "JAX_COORDINATOR_ADDRESS"}
     if arguments.coordinator != "auto":
         flags |= {"processes": "JAX_NUM_PROCESSES", "process": "JAX_PROCESS_ID"}
+    elif arguments.processes or arguments.process:
+        raise UserError("--coordinator auto knows --processes and --process itself")
     given = {name: getattr(arguments, name) for name in flags}
     if not any(given.values()):
         return

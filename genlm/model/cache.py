@@ -8,6 +8,11 @@ from flax import struct
 import jax
 import jax.numpy as jnp
 
+from genlm.parallel.sharding import constrain
+
+# logical axes of keys and values; slots, like a head's dim, are whole everywhere
+AXES = ("layers", "batch", "head_dim", "kv_heads", "head_dim")
+
 
 @struct.dataclass
 class Cache:
@@ -30,10 +35,10 @@ def empty(
     """A cache with nothing in it."""
     shape = (layers, batch, slots, kv_heads, head_dim)
     return Cache(
-        k_LBSKH=jnp.zeros(shape, dtype),
-        v_LBSKH=jnp.zeros(shape, dtype),
-        segments_BS=jnp.zeros((batch, slots), jnp.int32),
-        positions_BS=jnp.zeros((batch, slots), jnp.int32),
+        k_LBSKH=constrain(jnp.zeros(shape, dtype), *AXES),
+        v_LBSKH=constrain(jnp.zeros(shape, dtype), *AXES),
+        segments_BS=constrain(jnp.zeros((batch, slots), jnp.int32), *AXES[1:3]),
+        positions_BS=constrain(jnp.zeros((batch, slots), jnp.int32), *AXES[1:3]),
         index=jnp.zeros((), jnp.int32),
     )
 

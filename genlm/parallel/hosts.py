@@ -62,6 +62,8 @@ def _join(address: str) -> None:
             "num_processes": _number("JAX_NUM_PROCESSES"),
             "process_id": _number("JAX_PROCESS_ID"),
         }
+    else:  # JAX asks the cluster where the variable is not there
+        del os.environ["JAX_COORDINATOR_ADDRESS"]
     try:
         jax.distributed.initialize(
             **where,
@@ -71,6 +73,8 @@ def _join(address: str) -> None:
     except (ValueError, RuntimeError) as error:
         why = str(error).split("\n")[0]
         raise UserError(f"cannot join the other processes: {why}") from error
+    finally:
+        os.environ["JAX_COORDINATOR_ADDRESS"] = address
 
 
 def are_several() -> bool:

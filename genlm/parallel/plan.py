@@ -5,6 +5,7 @@ compiler itself says how much memory the step takes; what it computes and sends 
 counted in the program that it made (see `hlo`), and held beside the chip's figures.
 """
 
+from importlib.util import find_spec
 import os
 import re
 import time
@@ -78,6 +79,10 @@ def topology(name: str) -> tuple[Chip, list[jax.Device]]:
         )
     if len(shape.split("x")) != CHIPS[kind].dims:
         raise UserError(f"--topology {name}: {kind} has {CHIPS[kind].dims} dims")
+    if find_spec("libtpu") is None:
+        raise UserError(
+            "no compiler for TPUs; pip install 'genlm[tpu]' (libtpu) brings it"
+        )
     for variable, value in _ALONE.items():
         os.environ.setdefault(variable, value)
     from jax.experimental import topologies
@@ -86,10 +91,6 @@ def topology(name: str) -> tuple[Chip, list[jax.Device]]:
         found = topologies.get_topology_desc(platform="tpu", topology_name=name)
     except Exception as error:  # jax raises several kinds
         why = str(error).split("\n")[0]
-        if "libtpu" in why or "not installed" in why:
-            raise UserError(
-                "no compiler for TPUs; pip install 'genlm[tpu]' (libtpu) brings it"
-            ) from error
         raise UserError(f"--topology {name}: {why}") from error
     return CHIPS[kind], list(found.devices)
 
@@ -113,12 +114,15 @@ def measure(lowered: Any, chip: Chip, mesh: jax.sharding.Mesh) -> Plan:
     traffic = _traffic(counts.collectives, chip, mesh)
     arguments = memory.argument_size_in_bytes
     fresh = memory.output_size_in_bytes - memory.alias_size_in_bytes
+    peak = arguments + memory.temp_size_in_bytes + max(fresh, 0)
+    if peak > chip.hbm:
+        raise TooLarge(f"needs {peak / 2**30:.1f} of {chip.hbm / 2**30:.1f} GiB HBM")
     return Plan(
         chips=mesh.size,
         hbm=chip.hbm,
         arguments=arguments,
         temporaries=memory.temp_size_in_bytes,
-        peak=arguments + memory.temp_size_in_bytes + max(fresh, 0),
+        peak=peak,
         compiled_flops=counts.flops,
         hbm_bytes=counts.hbm_bytes,
         traffic=traffic,

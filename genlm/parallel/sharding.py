@@ -6,6 +6,7 @@ table hold.
 
 import contextlib
 import contextvars
+import functools
 from typing import Any, Iterator, Mapping
 
 import jax
@@ -32,6 +33,9 @@ RULES: Rules = {
     "positions": (),
     "experts": ("expert",),
 }
+# rows that a recipe may give other axes; the others are split by hand in kernels, rings
+# and the dispatch to experts, which know their own axes and none
+FREE = {"vocab", "embed", "layers", "norm", "positions"}
 _rules: contextvars.ContextVar[Rules] = contextvars.ContextVar("rules", default=RULES)
 _platform: contextvars.ContextVar[str] = contextvars.ContextVar("platform", default="")
 
@@ -40,7 +44,7 @@ def changed(rules: tuple[str, ...]) -> Rules:
     """The table with some rows as `rules` say: 'embed=fsdp,context'; 'vocab=' is whole.
 
     Raises:
-      UserError: an axis is not known.
+      UserError: an axis is not known, or not possible there.
     """
     table = dict(RULES)
     for rule in rules:
@@ -51,6 +55,9 @@ def changed(rules: tuple[str, ...]) -> Rules:
                 f"parallel.rules: {rule!r} is not one of {', '.join(RULES)}, '=', and"
                 f" some of {', '.join(AXES)}"
             )
+        if axis not in FREE and not set(onto) <= set(RULES[axis]):
+            may = ", ".join(RULES[axis]) or "nothing"
+            raise UserError(f"parallel.rules: {axis} may be split over {may} only")
         table[axis] = onto
     return table
 
@@ -132,9 +139,33 @@ def constrain(x: jax.Array, *axes: str) -> jax.Array:
     return jax.lax.with_sharding_constraint(x, partition(x.shape, axes, mesh))
 
 
+def rows_of_process(mesh: Mesh) -> tuple[int, int]:
+    """(i, n): of each batch this process reads the i-th n-th of the rows. Processes
+    whose devices hold the same rows read the same ones."""
+    return _parts(of_batch(mesh), ways(mesh, "batch"), ways(mesh, "length"))
+
+
+@functools.lru_cache
+def _parts(at: NamedSharding, rows: int, stretches: int) -> tuple[int, int]:
+    held: dict[int, set[int]] = {}
+    device: Any
+    for device, (row, _) in at.devices_indices_map((rows, stretches)).items():
+        held.setdefault(device.process_index, set()).add(row.start or 0)
+    parts = sorted({tuple(sorted(part)) for part in held.values()})
+    if sum(map(len, parts)) != rows:
+        raise UserError(
+            "parallel: the mesh gives processes rows that overlap in part; its batch"
+            " axes (data, fsdp, expert) should be split over processes first"
+        )
+    return parts.index(tuple(sorted(held[jax.process_index()]))), len(parts)
+
+
 def global_batch(batch: Any, mesh: Mesh) -> Any:
-    """Device arrays [B, T] of the global batch from this process's part of it."""
-    sharding = of_batch(mesh)
-    return jax.tree.map(
-        lambda x: jax.make_array_from_process_local_data(sharding, x), batch
-    )
+    """Device arrays [B, T] of the global batch from this process's rows of it."""
+    at, (_, parts) = of_batch(mesh), rows_of_process(mesh)
+
+    def place(x: Any) -> jax.Array:
+        shape = (parts * x.shape[0], *x.shape[1:])
+        return jax.make_array_from_process_local_data(at, x, shape)
+
+    return jax.tree.map(place, batch)

@@ -10,7 +10,6 @@ import itertools
 from pathlib import Path
 from typing import Any, Callable, Iterator
 
-import jax
 import numpy as np
 
 from genlm.data import batches
@@ -88,14 +87,16 @@ def make_validation(
         dataclasses.replace(model, dropout=0.0), vocab_chunk
     )
 
+    process, num_processes = sharding.rows_of_process(mesh)
+
     def read() -> Iterator[Any]:
         rows_ = batches.valid_batches(
             tokens,
             row_index,
             batch_size=batch_size,
             pad=prepared.tokenizer.special.pad,
-            process=jax.process_index(),
-            num_processes=jax.process_count(),
+            process=process,
+            num_processes=num_processes,
         )
         return on_devices(rows_, mesh)
 

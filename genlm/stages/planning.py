@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 from genlm import config as configs
 from genlm.errors import UserError
 from genlm.inference import decode
+from genlm.model import cache as kv
 from genlm.model import costs, transformer
 from genlm.model.config import REMAT, TransformerConfig
 from genlm.parallel import mesh as meshes
@@ -29,7 +30,7 @@ from genlm.stages import recipe as recipes
 from genlm.tokenizer.byte import ByteTokenizer
 from genlm.train import state as states
 
-FILLED = 0.9  # of HBM, above which a recipe is said to be tight
+OTHERS = ((1, 1), (2, 1), (4, 1), (8, 1), (1, 2), (1, 4), (1, 8))  # data, tensor
 
 
 class Planned(NamedTuple):
@@ -97,6 +98,7 @@ def serve(config: ConfigDict, topology: str, rows: int) -> list[Planned]:
     """
     chip, mesh, recipe, model = _open(config, topology)
     with sharding.laid_out(mesh, recipe.mesh.rules):
+        recipes.check_split(model, model.max_length, mesh)
         if rows % (ways := sharding.ways(mesh, "batch")):
             raise UserError(f"--serve {rows} does not divide over {ways} devices")
         param_specs = transformer.param_specs(model)
@@ -144,11 +146,17 @@ def serve(config: ConfigDict, topology: str, rows: int) -> list[Planned]:
 def sweep(
     config: ConfigDict, topology: str, report: Callable[[int, int, str], None]
 ) -> list[tuple[str, Planned]]:
-    """Plans of other meshes and remat policies, those that fit, fastest first.
+    """Plans of the given mesh and others, with each remat policy: those that fit,
+    fastest first.
 
     Args:
       report: is told how many are done, of how many, and what came of the last.
+
+    Raises:
+      UserError: the config or the topology is wrong, whatever the mesh.
     """
+    _read(config)
+    plans.topology(topology)
     tries = list(_tries(config, topology))
     fitting = []
     for number, (name, changed) in enumerate(tries, 1):
@@ -163,22 +171,41 @@ def sweep(
 
 
 def _tries(config: ConfigDict, topology: str) -> Iterator[tuple[str, ConfigDict]]:
-    """fsdp x tensor, in powers of two, with each remat policy; the rest as it is."""
+    """Meshes of data x fsdp and of fsdp x tensor; expert and context as they are."""
     chips = math.prod(int(n) for n in topology.partition(":")[2].split("x"))
-    rest = config.parallel.expert * config.parallel.context
-    tensors = [1 << n for n in range(4) if chips // rest % (1 << n) == 0]
-    for tensor, remat in itertools.product(tensors, REMAT):
+    given = config.parallel
+    if (rest := given.expert * given.context) < 1 or chips % rest:
+        raise UserError(
+            f"--sweep: parallel.expert {given.expert} and parallel.context"
+            f" {given.context} do not divide {chips} chips"
+        )
+    meshes_ = [(given.data, given.fsdp, given.tensor)]
+    for data, tensor in OTHERS:
+        mesh = data, chips // rest // data // tensor, tensor
+        if math.prod(mesh) * rest == chips and mesh not in meshes_:
+            meshes_.append(mesh)
+    for (data, fsdp, tensor), remat in itertools.product(meshes_, REMAT):
         changed = config.copy_and_resolve_references()
-        fsdp = chips // rest // tensor
-        changed.parallel.update({"data": 1, "fsdp": fsdp, "tensor": tensor})
+        changed.parallel.update({"data": data, "fsdp": fsdp, "tensor": tensor})
         changed.model.remat = remat
-        yield f"fsdp={fsdp} tensor={tensor} remat={remat}", changed
+        yield f"data={data} fsdp={fsdp} tensor={tensor} remat={remat}", changed
 
 
 def _open(
     config: ConfigDict, topology: str
 ) -> tuple[Chip, jax.sharding.Mesh, recipes.Recipe, TransformerConfig]:
     """What a config says, on the chips of a topology."""
+    recipe, model = _read(config)
+    chip, devices = plans.topology(topology)
+    return chip, meshes.make(recipe.mesh, devices), recipe, model
+
+
+def _read(config: ConfigDict) -> tuple[recipes.Recipe, TransformerConfig]:
+    """What a config says.
+
+    Raises:
+      UserError: it is none of a training that starts from nothing.
+    """
     if config.get("stage") != "pretrain":
         raise UserError("genlm plan takes a config of one pretrain stage")
     configs.require(config, pretrain.READS)
@@ -193,8 +220,7 @@ def _open(
         vocab_size=vocab_size,
         max_length=config.data.row_length,
     )
-    chip, devices = plans.topology(topology)
-    return chip, meshes.make(recipe.mesh, devices), recipe, model
+    return recipe, model
 
 
 def _batch(mesh: jax.sharding.Mesh, rows: int, length: int) -> dict[str, Any]:
@@ -212,10 +238,7 @@ def _batch(mesh: jax.sharding.Mesh, rows: int, length: int) -> dict[str, Any]:
 def _cache(model: TransformerConfig, rows: int, slots: int, mesh: Any) -> Any:
     """An abstract cache: rows over the batch's axes, heads over the tensor's."""
     empty = jax.eval_shape(lambda: transformer.empty_cache(model, rows, slots))
-    axes: dict[int, tuple[str, ...]] = {
-        5: ("layers", "batch", "head_dim", "kv_heads", "head_dim")
-    }
-    axes |= {2: ("batch", "head_dim"), 0: ()}
+    axes: dict[int, tuple[str, ...]] = {5: kv.AXES, 2: kv.AXES[1:3], 0: ()}
 
     def place(x: Any) -> jax.ShapeDtypeStruct:
         at = sharding.partition(x.shape, axes[x.ndim], mesh)
@@ -244,6 +267,22 @@ def _advice(config: ConfigDict) -> str:
         twice = 2 * train.num_microbatches
         return f"--config.train.num_microbatches={twice} takes fewer rows at a time"
     return "take more chips on parallel.fsdp, or shorter rows"
+
+
+class Budget(NamedTuple):
+    """Of a training on so many tokens, at the least; the cost in the price's unit."""
+
+    tokens: float
+    days: float
+    chip_hours: float
+    cost: float
+
+
+def budget(planned: Planned, tokens: float, price: float) -> Budget:
+    """What `tokens` take, at a `price` of a chip-hour."""
+    hours = tokens / planned.rate / 3600
+    chip_hours = hours * planned.plan.chips
+    return Budget(tokens, hours / 24, chip_hours, chip_hours * price)
 
 
 def as_dict(planned: Planned) -> dict[str, Any]:

@@ -291,7 +291,7 @@ def _attempt(run: _Run, plan: Plan, state: TrainState) -> None:
             is_held=copier.holds,
         )
         read_ahead = Ahead(
-            reader(prepared, recipe, plan).since,
+            reader(prepared, recipe, plan, mesh).since,
             first,
             guard.stall_seconds,
             lambda step: run.note(step, "stall", "no batch came; reading it again"),
@@ -357,17 +357,20 @@ def _state(
     return loop.join(checkpoint.restore(workdir, start, loop.split(abstract)))
 
 
-def reader(prepared: Prepared, recipe: Recipe, plan: Plan) -> batches.TrainBatches:
+def reader(
+    prepared: Prepared, recipe: Recipe, plan: Plan, mesh: Any
+) -> batches.TrainBatches:
     """This process's part of the batches."""
     tokens, rows = prepared.split("train")
+    process, num_processes = sharding.rows_of_process(mesh)
     return batches.TrainBatches(
         tokens,
         rows,
         plan,
         seed=recipe.seed,
         pad=prepared.tokenizer.special.pad,
-        process=jax.process_index(),
-        num_processes=jax.process_count(),
+        process=process,
+        num_processes=num_processes,
     )
 
 

@@ -178,12 +178,30 @@ def check_several(recipe: Recipe) -> None:
 def check_division(
     recipe: Recipe, model: TransformerConfig, row_length: int, mesh: jax.sharding.Mesh
 ) -> None:
-    """Make sure that batches, heads and experts divide over the devices.
+    """Make sure that batches, rows, heads and experts divide over the devices.
 
     Raises:
       UserError: they do not.
     """
+    check_split(model, row_length, mesh)
     ways, train = sharding.ways(mesh, "batch"), recipe.train
+    for name in ("batch_size", "ramp_from"):
+        if getattr(train, name) % (train.num_microbatches * ways):
+            raise UserError(
+                f"train.{name} {getattr(train, name)} does not divide into"
+                f" {train.num_microbatches} microbatches on {ways} device(s)"
+            )
+    recipe.evaluation.check_division(ways)
+
+
+def check_split(
+    model: TransformerConfig, row_length: int, mesh: jax.sharding.Mesh
+) -> None:
+    """Make sure that rows, heads and experts divide over the devices.
+
+    Raises:
+      UserError: they do not.
+    """
     for count, axis in (("num_heads", "heads"), ("num_experts", "experts")):
         number, parts = getattr(model, count), sharding.ways(mesh, axis)
         if number % parts:
@@ -196,13 +214,6 @@ def check_division(
             f"data.row_length {row_length} does not divide into the {parts} parts of"
             " parallel.context"
         )
-    for name in ("batch_size", "ramp_from"):
-        if getattr(train, name) % (train.num_microbatches * ways):
-            raise UserError(
-                f"train.{name} {getattr(train, name)} does not divide into"
-                f" {train.num_microbatches} microbatches on {ways} device(s)"
-            )
-    recipe.evaluation.check_division(ways)
 
 
 def _divisors(number: int) -> str:

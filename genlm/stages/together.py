@@ -111,7 +111,7 @@ def _train(
     first = _common_step(list(todo))
     seeds = jnp.asarray([r.seed for r in recipes], jnp.int32)
     batches = Ahead(
-        lambda step: _batches(prepared, recipes, step),
+        lambda step: _batches(prepared, recipes, mesh, step),
         first,
         recipe.guard.stall_seconds,
         lambda step: print(f"no batch came for step {step}; read again", flush=True),
@@ -170,9 +170,13 @@ def _common_step(folders: list[Path]) -> int:
     return 0
 
 
-def _batches(prepared: Prepared, recipes: list[Recipe], first: int) -> Iterator[Any]:
+def _batches(
+    prepared: Prepared, recipes: list[Recipe], mesh: jax.sharding.Mesh, first: int
+) -> Iterator[Any]:
     """The batches of step `first` and on, with a leading dim of seeds."""
-    readers = [pretrain.reader(prepared, r, r.plan()).since(first) for r in recipes]
+    readers = [
+        pretrain.reader(prepared, r, r.plan(), mesh).since(first) for r in recipes
+    ]
     for batches in zip(*readers):
         yield jax.tree.map(lambda *xs: np.stack(xs), *batches)
 

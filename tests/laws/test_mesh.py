@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import pytest
 
+from genlm.errors import UserError
 from genlm.model import ring, transformer
 from genlm.model.config import TransformerConfig
 from genlm.parallel import mesh as meshes
@@ -101,17 +102,23 @@ def _setup(
 
 
 def _curve(
-    devices, sizes, microbatches, changes, vocab_chunk, name="adamw"
+    devices, sizes, microbatches, changes, vocab_chunk, name="adamw", **how
 ) -> np.ndarray:
-    """The loss of each step, with an average of the parameters kept."""
+    """The loss of each step, with an average of the parameters kept.
+
+    Args:
+      how: rules, as of `sharding.laid_out`; shares, as of the loss.
+    """
     model = dataclasses.replace(MODEL, **changes)
     optimizing = dataclasses.replace(OPTIMIZER, name=name)
     mesh, made, specs = _setup(devices, sizes, model, optimizing)
-    with sharding.laid_out(mesh):
+    with sharding.laid_out(mesh, how.get("rules", ())):
         train_state = state.born_sharded(specs, made, mesh, seed=0, ema=True)
         train_step = jax.jit(
             step.make_train_step(
-                losses.make_next_token_loss(model, vocab_chunk),
+                losses.make_next_token_loss(
+                    model, vocab_chunk, how.get("shares", losses.Shares())
+                ),
                 made,
                 optimizer.make_schedule(OPTIMIZER, STEPS),
                 num_microbatches=microbatches,
@@ -196,6 +203,34 @@ def test_one_curve_however_tokens_and_experts_meet(
 def test_one_curve_with_any_optimizer(name: str):
     mixed = _curve(8, {"data": 2, "fsdp": 2, "tensor": 2}, 1, {}, 0, name)
     np.testing.assert_allclose(mixed, _curve(1, {}, 1, {}, 0, name), rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_one_curve_with_the_losses_of_experts(experts_alone: np.ndarray):
+    """The z-loss, and those that keep experts even and their scores small."""
+    shares = losses.Shares(0.01, 1.0, 0.1)  # large, so that they are seen
+    alone = _curve(1, {}, 1, EXPERTS, 0, shares=shares)
+    assert np.abs(alone - experts_alone).max() > 1e-3
+    sizes = {"fsdp": 2, "expert": 2, "tensor": 2}
+    changes = EXPERTS | SCAN | {"remat": "full", "expert_dispatch": "grouped"}
+    curve = _curve(8, sizes, 2, changes, 24, shares=shares)
+    np.testing.assert_allclose(curve, alone, rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_one_curve_with_other_rules(one_device: np.ndarray):
+    rules = ("embed=data,context", "vocab=", "mlp=", "batch=fsdp")
+    sizes = {"data": 2, "fsdp": 2, "context": 2}
+    curve = _curve(8, sizes, 1, {}, 0, rules=rules)
+    np.testing.assert_allclose(curve, one_device, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "rule", ["length=context,tensor", "head_dim=tensor", "experts=context", "mlp=fsdp"]
+)
+def test_what_is_split_by_hand_takes_no_other_axis(rule: str):
+    with pytest.raises(UserError, match="may be split over"):
+        sharding.changed((rule,))
 
 
 FAMILIES = {

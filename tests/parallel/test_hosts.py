@@ -1,6 +1,7 @@
 """Several real processes: each reads its own rows, and the loss is that of one. What a
 process sets up, it sets up once."""
 
+import json
 from pathlib import Path
 import re
 import socket
@@ -27,10 +28,18 @@ def _write_tokens(folder: Path) -> None:
     writer.close()
 
 
-def _start(folder: Path, devices: int, host: dict[str, str]) -> subprocess.Popen:
+def _start(
+    folder: Path, sizes: dict[str, int], devices: int, host: dict[str, str]
+) -> subprocess.Popen:
     flags = f"--xla_force_host_platform_device_count={devices}"
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.parallel.two_processes", str(folder)],
+        [
+            sys.executable,
+            "-m",
+            "tests.parallel.two_processes",
+            str(folder),
+            json.dumps(sizes),
+        ],
         cwd=ROOT,
         env=environment(XLA_FLAGS=flags, **host),
         stdout=subprocess.PIPE,
@@ -46,15 +55,28 @@ def _losses(process: subprocess.Popen) -> list[float]:
 
 
 @pytest.mark.slow
-def test_two_processes_see_the_batches_of_one(tmp_path: Path):
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {"data": 2, "fsdp": 2},
+        {"tensor": 4},
+        {"context": 4},
+        {"fsdp": 2, "context": 2},
+    ],
+    ids=str,
+)
+def test_two_processes_see_the_batches_of_one(sizes: dict[str, int], tmp_path: Path):
+    """Also where both hold the same rows, or half of each."""
     _write_tokens(tmp_path)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     joined = {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}", "JAX_NUM_PROCESSES": "2"}
-    both = [_start(tmp_path, 2, {**joined, "JAX_PROCESS_ID": str(i)}) for i in (0, 1)]
+    both = [
+        _start(tmp_path, sizes, 2, {**joined, "JAX_PROCESS_ID": str(i)}) for i in (0, 1)
+    ]
     first, second = (_losses(p) for p in both)
-    alone = _losses(_start(tmp_path, 4, {}))
+    alone = _losses(_start(tmp_path, sizes, 4, {}))
     assert first == second and len(alone) == 3
     np.testing.assert_allclose(first, alone, rtol=1e-5)
 

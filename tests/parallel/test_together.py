@@ -219,10 +219,36 @@ def test_one_that_cannot_begin_ends_the_other(tmp_path: Path):
     assert "none" in complaints(said[0])[-1]
 
 
+@pytest.mark.slow
+def test_a_cluster_says_who_is_there(tmp_path: Path):
+    """With --coordinator auto, as Slurm tells it to each of its tasks."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        number = free.getsockname()[1]
+    told = {
+        "SLURM_JOB_ID": str(number),
+        "SLURM_STEP_NODELIST": "127.0.0.1",
+        "SLURM_NTASKS": "2",
+    }
+    arguments = [*command(tmp_path, "run", 4), "--coordinator", "auto"]
+    started = [
+        start(
+            *arguments,
+            env={**devices(4), **told, "SLURM_PROCID": i, "SLURM_LOCALID": i},
+        )
+        for i in ("0", "1")
+    ]
+    with none_left(started):
+        end(started)
+    assert checkpoint.manifest(tmp_path / "run", 4)["content"]["processes"] == 2
+
+
 def test_mistakes(tmp_path: Path):
     flags = ["--coordinator", "127.0.0.1:1", "--processes", 2]
     said = mistake(*command(tmp_path, "run"), *flags)
     assert "--process is missing" in said
+    named = [*command(tmp_path, "run"), "--coordinator", "auto", "--process", 0]
+    assert "--coordinator auto knows" in mistake(*named)
     life = ["run", "experiments/life.py:smoke", "--workdir", tmp_path / "life"]
     assert "one pretrain stage" in mistake(*life, *flags, "--process", 0)
     copying = command(tmp_path, "run", **{"checkpoint.copy_to": tmp_path / "copy"})

@@ -1,6 +1,8 @@
 """One of two real processes of two devices: reads its own rows, joins a global batch,
-takes three train steps, prints the losses. Run by test_hosts."""
+takes three train steps, prints the losses. Its arguments: where the tokens are, and
+the mesh as JSON. Run by test_hosts."""
 
+import json
 from pathlib import Path
 import sys
 
@@ -20,8 +22,10 @@ from tests.laws.test_mesh import (
 )
 
 
-def main(folder: str) -> None:
+def main(folder: str, sizes: str) -> None:
     hosts.setup()
+    mesh, made, specs = _setup(4, json.loads(sizes), MODEL)
+    process, num_processes = sharding.rows_of_process(mesh)
     tokens = shards.Tokens(Path(folder))
     data = batches.TrainBatches(
         tokens,
@@ -29,11 +33,10 @@ def main(folder: str) -> None:
         Plan(8),
         seed=0,
         pad=0,
-        process=jax.process_index(),
-        num_processes=jax.process_count(),
+        process=process,
+        num_processes=num_processes,
     )
-    mesh, made, specs = _setup(4, {"data": 2, "fsdp": 2}, MODEL)
-    with jax.set_mesh(mesh):
+    with sharding.laid_out(mesh):
         train_state = state.born_sharded(specs, made, mesh, seed=0)
         train_step = jax.jit(
             step.make_train_step(
@@ -49,4 +52,4 @@ def main(folder: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

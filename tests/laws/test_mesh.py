@@ -146,12 +146,9 @@ def one_device() -> np.ndarray:
     return curve
 
 
-OFTEN = {"8 mixed", "2 microbatches", "scan", "remat full"}
-OFTEN |= {"8 data, context, tensor, ring"}
-OFTEN |= {
-    "chunked vocabulary",
-    "fsdp, tensor, scan, remat",
-}  # the others are slow tests
+# the others are slow tests
+OFTEN = {"8 mixed", "8 data, context, tensor, ring", "fsdp, tensor, scan, remat"}
+OFTEN |= {"chunked vocabulary"}
 
 
 @pytest.mark.parametrize(
@@ -276,6 +273,7 @@ def test_parameters_are_split_as_the_table_says():
     assert all(m.sharding == up.sharding for m in moments)
 
 
+@pytest.mark.slow
 def test_what_a_device_holds_falls_with_their_number():
     """Parameters, their average, and all that the optimizer keeps of each."""
 

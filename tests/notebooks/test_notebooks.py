@@ -27,6 +27,10 @@ MADE = {  # what a reader is left with
         "runs/muon/health.jsonl",
         "runs/compare.html",
     ),
+    "04_many_devices": (
+        "runs/repeated/checkpoints/4.0.json",
+        "runs/split/checkpoints/4.0.json",
+    ),
 }
 COLAB = "https://colab.research.google.com/github/genlm/genlm/blob/main/notebooks/"
 

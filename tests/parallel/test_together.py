@@ -243,6 +243,7 @@ def test_a_cluster_says_who_is_there(tmp_path: Path):
     assert checkpoint.manifest(tmp_path / "run", 4)["content"]["processes"] == 2
 
 
+@pytest.mark.slow
 def test_mistakes(tmp_path: Path):
     flags = ["--coordinator", "127.0.0.1:1", "--processes", 2]
     said = mistake(*command(tmp_path, "run"), *flags)

@@ -31,12 +31,7 @@ def on_each_device(
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or mesh.size == 1 or mesh.manual_axes:
         return local(q_BTNH, k_BSKH, v_BSKH, of_rows)
-    q_at, k_at = (
-        sharding.partition(x.shape, ("batch", "head_dim", heads, "head_dim"), mesh)
-        for x, heads in ((q_BTNH, "heads"), (k_BSKH, "kv_heads"))
-    )
-    if q_at[2] != k_at[2]:  # some device would lack its queries' keys
-        q_at = k_at = PartitionSpec(q_at[0], None, None, None)
+    q_at, k_at = places(q_BTNH, k_BSKH, "head_dim")
     rows = PartitionSpec(q_at[0], *[None] * (of_rows.ndim - 1))
     return jax.shard_map(
         local,
@@ -45,6 +40,21 @@ def on_each_device(
         out_specs=q_at,
         check_vma=False,
     )(q_BTNH, k_BSKH, v_BSKH, of_rows)
+
+
+def places(
+    q_BTNH: jax.Array, k_BSKH: jax.Array, length: str
+) -> tuple[PartitionSpec, PartitionSpec]:
+    """Where queries and keys live on the mesh that is set; `length` is the logical axis
+    of their rows' length. Heads are split alike or not at all."""
+    mesh = jax.sharding.get_abstract_mesh()
+    q_at, k_at = (
+        sharding.partition(x.shape, ("batch", length, heads, "head_dim"), mesh)
+        for x, heads in ((q_BTNH, "heads"), (k_BSKH, "kv_heads"))
+    )
+    if q_at[2] != k_at[2]:  # some device would lack its queries' keys
+        q_at = k_at = PartitionSpec(*q_at[:2], None, None)
+    return q_at, k_at
 
 
 def cudnn_fits(q_BTNH: jax.Array, k_BSKH: jax.Array) -> bool:

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
-from genlm.model import attention, layers
+from genlm.model import attention, kernels, layers
 from genlm.model.sight import Sight, mask
 from genlm.parallel import sharding
 
@@ -58,12 +58,7 @@ def attend(
     """out_BTNH of rows that are split over the mesh axis `axis`."""
     mesh = jax.sharding.get_abstract_mesh()
     length = q_BTNH.shape[1]
-    q_at, k_at = (
-        sharding.partition(x.shape, ("batch", "length", heads, "head_dim"), mesh)
-        for x, heads in ((q_BTNH, "heads"), (k_BTKH, "kv_heads"))
-    )
-    if q_at[2] != k_at[2]:  # some device would lack its queries' keys
-        q_at = k_at = PartitionSpec(*q_at[:2], None, None)
+    q_at, k_at = kernels.places(q_BTNH, k_BTKH, "length")
     rows, slots = PartitionSpec(*q_at[:2]), PartitionSpec(q_at[1])
     seen_at = Sight(slots, slots, rows, rows, rows, rows, sight.window)
     here = length // mesh.shape[axis]

@@ -197,6 +197,8 @@ def _exchanged(
     hot_BTkC = jax.nn.one_hot(place_BTk, C, dtype=c.dtype)
 
     def product(dims, *operands):
+        if sharding.platform() == "cpu":  # whose 'bfloat16' products take few layouts
+            operands = tuple(x.astype(jnp.float32) for x in operands)
         return jnp.einsum(dims, *operands, preferred_element_type=jnp.float32)
 
     taken_BTEC = jnp.einsum("BTkE,BTkC->BTEC", hot_BTkE, hot_BTkC)

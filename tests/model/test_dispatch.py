@@ -54,6 +54,21 @@ def test_one_device(way: str):
     assert_same(outputs(config), outputs(CONFIG))
 
 
+@pytest.mark.parametrize("way", ["grouped", "capacity"])
+def test_in_bfloat16(way: str):
+    """It runs on a CPU too, which multiplies few orders of such dims, and the loss's
+    gradients are those of float32 but for rounding. Nobody chooses: all experts read.
+    """
+    everybody = dataclasses.replace(CONFIG, experts_per_token=E, capacity_factor=4.0)
+    config = dataclasses.replace(everybody, dtype="bfloat16", expert_dispatch=way)
+    (found, (out_BTD, _)), (expected, (right_BTD, _)) = map(
+        outputs, (config, everybody)
+    )
+    pairs = zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True)
+    for a, b in [(out_BTD, right_BTD), *pairs]:
+        assert np.linalg.norm(a - b) < 0.1 * np.linalg.norm(b)
+
+
 @pytest.mark.parametrize(
     "way",
     [

@@ -136,6 +136,7 @@ def measure(lowered: Any, chip: Chip, mesh: jax.sharding.Mesh) -> Plan:
 def _largest(error: str) -> str:
     """What the compiler says of a program that does not fit, in one line."""
     used = re.search(r"Used ([\d.]+[KMG]) of ([\d.]+[KMG]) hbm", error)
+    used = used or re.search(r"\(([\d.]+[KMG])\) exceeds .*\(([\d.]+[KMG])\)", error)
     line = f"needs {used[1]} of {used[2]} HBM" if used else "does not fit into HBM"
     parts = re.findall(
         r"Size: ([\d.]+[KMG]).*?(?:op_name=\"([^\"]*)\".*?)?Shape: (\S+)", error, re.S

@@ -103,9 +103,13 @@ def test_a_recipe_says_what_the_page_says(size: str, arg: str, topology: str):
 def test_what_does_not_fit_is_said_with_what_would_help():
     recipe = config.load(
         f"{ROOT}/experiments/pretrain_8b.py:v6e",
-        ["--config.parallel.fsdp=4", "--config.train.batch_size=64"],
+        [
+            "--config.parallel.data=1",
+            "--config.parallel.fsdp=4",
+            "--config.train.batch_size=64",
+        ],
     )
-    with pytest.raises(TooLarge, match="does not fit.*largest: .*G .*--config.train"):
+    with pytest.raises(TooLarge, match="fit: needs .*G of .*G HBM.*--config.train"):
         planning.train(recipe, "v5e:2x2")
 
 
@@ -128,6 +132,7 @@ def test_the_verb():
 @needs_compiler
 def test_meshes_are_ranked(monkeypatch):
     monkeypatch.setattr(planning, "REMAT", ("full",))  # the others take minutes more
+    monkeypatch.setattr(planning, "OTHERS", ((1, 1), (1, 2)))
     small = ["--config.model.num_layers=2", "--config.train.batch_size=32"]
     config_ = config.load(f"{ROOT}/experiments/pretrain_125m.py:v5e", small)
     told = []

@@ -42,7 +42,7 @@ bytes over links grow by over a twentieth. Of one chip and one step:
 
 Chips' figures and their sources are in `genlm/parallel/chips.py`. Where that fits, a
 recipe repeats the model over parts of a slice, so that gradients are reduced and
-scattered (docs/log.md); on v5p a mesh axis is a side of the grid, or several.
+scattered (docs/log.md).
 
 """
 COLUMNS = (

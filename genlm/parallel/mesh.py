@@ -11,6 +11,7 @@ import math
 from typing import Sequence
 
 import jax
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType
 
 from genlm.errors import UserError
@@ -37,25 +38,20 @@ def make(
     """The mesh over `devices` (all of them by default).
 
     Raises:
-      UserError: the sizes do not multiply to the number of devices, or do not lie on
-        their grid.
+      UserError: the sizes do not multiply to the number of devices.
     """
     devices = jax.devices() if devices is None else devices
     sizes = [getattr(config, axis) for axis in AXES]
     if sizes.count(-1) == 1:
         rest = math.prod(s for s in sizes if s != -1)
         sizes[sizes.index(-1)] = len(devices) // max(rest, 1)
-    named = ", ".join(f"{a}={s}" for a, s in zip(AXES, sizes))
     if min(sizes) < 1 or math.prod(sizes) != len(devices):
+        named = ", ".join(f"{a}={s}" for a, s in zip(AXES, sizes))
         raise UserError(
             f"parallel: {named} do not multiply to {len(devices)} devices; one of them"
             " may be -1, which takes what is left"
         )
-    kinds = (AxisType.Auto,) * len(AXES)
-    try:
-        return jax.make_mesh(tuple(sizes), AXES, axis_types=kinds, devices=devices)
-    except NotImplementedError as error:  # of a torus
-        raise UserError(
-            f"parallel: {named} do not lie on the chips' grid: an axis is a side of it,"
-            " or a product of sides, such as data=4 and fsdp=16 of 4x4x4"
-        ) from error
+    grid = mesh_utils.create_device_mesh(
+        sizes, devices, allow_split_physical_axes=True  # where no whole side fits
+    )
+    return jax.sharding.Mesh(grid, AXES, axis_types=(AxisType.Auto,) * len(AXES))

@@ -209,7 +209,7 @@ def _read(config: ConfigDict) -> tuple[recipes.Recipe, TransformerConfig]:
     if config.get("stage") != "pretrain":
         raise UserError("genlm plan takes a config of one pretrain stage")
     configs.require(config, pretrain.READS)
-    recipe = recipes.read(config)
+    recipe = pretrain.read(config)
     if config.source or config.tokenizer.kind == "run":
         raise UserError("a plan is made of a recipe that starts from random weights")
     is_byte = config.tokenizer.kind == "byte"

@@ -13,21 +13,17 @@ from ml_collections import ConfigDict
 from genlm import config as configs
 from genlm.data.plan import Plan
 from genlm.errors import UserError
-from genlm.model import transformer
 from genlm.model.config import TransformerConfig
 from genlm.parallel import mesh as meshes
 from genlm.parallel import sharding
 from genlm.runs import sinks
-from genlm.stages import hooks, prepare
+from genlm.stages import hooks
 from genlm.train import losses
 from genlm.train import optimizer as optimizers
 from genlm.train.guard import GuardConfig
 
 READS = (
     "seed",
-    "source",
-    "data.prepared",
-    "model",
     "parallel",
     "optimizer",
     "train",
@@ -121,7 +117,6 @@ class Recipe(NamedTuple):
     """The sections of a config that this stage reads, checked before any work."""
 
     seed: int
-    source: str  # the run that the model goes on from; '' for random weights
     train: TrainConfig
     evaluation: hooks.TrainEvalConfig
     saving: CheckpointConfig
@@ -137,25 +132,14 @@ class Recipe(NamedTuple):
 
 def read(config: ConfigDict) -> Recipe:
     """The recipe of a config; a wrong value is an error now, not after an hour."""
-    if not config.data.prepared:
-        configs.require(config, prepare.READS)
-        prepare.read(config)
-    model = configs.to_dataclass(
-        TransformerConfig, config.model, vocab_size=1, max_length=1
-    )
-    optimizing = configs.to_dataclass(optimizers.OptimizerConfig, config.optimizer)
-    optimizers.make_optimizer(
-        optimizing, 1, transformer.param_specs(model), width_ratio=model.width_ratio
-    )
     mesh = configs.to_dataclass(meshes.MeshConfig, config.parallel)
     sharding.changed(mesh.rules)
     return Recipe(
         config.seed,
-        config.source,
         configs.to_dataclass(TrainConfig, config.train),
         configs.to_dataclass(hooks.TrainEvalConfig, config.eval),
         configs.to_dataclass(CheckpointConfig, config.checkpoint),
-        optimizing,
+        configs.to_dataclass(optimizers.OptimizerConfig, config.optimizer),
         mesh,
         configs.to_dataclass(GuardConfig, config.guard),
     )

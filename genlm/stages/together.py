@@ -24,9 +24,9 @@ from genlm.parallel import sharding
 from genlm.runs import checkpoint, directory, lineage
 from genlm.runs.metrics import Log
 from genlm.runs.saving import Checkpoints
-from genlm.stages import hooks, pretrain, rerun
+from genlm.stages import hooks, pretrain, rerun, training
 from genlm.stages.prepare import Prepared
-from genlm.stages.recipe import Recipe, check_division, read
+from genlm.stages.recipe import Recipe, check_division
 from genlm.train import loop
 from genlm.train import seeds as together
 from genlm.train import state as states
@@ -54,8 +54,8 @@ def run(todo: dict[Path, ConfigDict]) -> dict[Path, str]:
     }
     if len(todo) < 2:
         return {}
-    recipes = [read(config) for config in todo.values()]
-    _check_settings(recipes[0])
+    recipes = [pretrain.read(config) for config in todo.values()]
+    _check_settings(recipes[0], next(iter(todo.values())).source)
     hosts.setup()
     mesh = meshes.make(meshes.MeshConfig(), jax.devices()[:1])
     model = configs.to_dataclass(
@@ -73,14 +73,14 @@ def run(todo: dict[Path, ConfigDict]) -> dict[Path, str]:
         runs = _train(stack, todo, recipes, model, prepared, mesh)
     failures = {f: r.failure for f, r in zip(todo, runs) if r.failure}
     for folder in todo.keys() - failures.keys():
-        lineage.write(folder, prepared.inputs, pretrain.outputs(folder))
+        lineage.write(folder, prepared.inputs, training.outputs(folder))
     return failures
 
 
-def _check_settings(recipe: Recipe) -> None:
+def _check_settings(recipe: Recipe, source: str) -> None:
     """Make sure that nothing is asked for that only train.loop does."""
     asked = {
-        "source": recipe.source,
+        "source": source,
         "train.ramp_from": recipe.train.ramp_from,
         "train.probe_every": recipe.train.probe_every,
         "train.profile_steps": any(recipe.train.profile_steps),

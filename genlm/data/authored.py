@@ -1,24 +1,25 @@
-"""AUTHORED TEXT: a string that knows which of its characters a template wrote.
+"""AUTHORED TEXT: a string that knows who wrote each of its characters.
 
 Before: a chat template and messages. After: chat, where only what the template itself
-wrote may become a control token. A plain `str` counts as written by somebody else, and
-so does what a method returns that is not overridden here: what is forgotten costs a
-control token and never lets one be forged.
+wrote may become a control token, and what an assistant said is trained on. A plain
+`str` counts as written by somebody else, and so does what a method returns that is not
+overridden here: what is forgotten costs a control token and never lets one be forged.
 """
 
+import itertools
 from typing import Iterable, SupportsIndex
 
-_OWN, _OTHER = b"\1", b"\0"
+OTHER, TEMPLATE, ANSWER = 0, 1, 2  # who wrote it; ANSWER: the assistant
 
 
 class Authored(str):
-    """A string with a mark for each character: 1 where the template wrote it."""
+    """A string with a mark for each character: its author."""
 
     _marks: bytes
 
     def __new__(cls, text: str = "", marks: bytes | None = None) -> "Authored":
         self = super().__new__(cls, text)
-        self._marks = _OTHER * len(self) if marks is None else marks
+        self._marks = bytes(len(self)) if marks is None else marks
         return self
 
     def __str__(self) -> str:  # jinja calls str() on whatever it puts out
@@ -75,7 +76,12 @@ class Authored(str):
 
 def own(text: str) -> Authored:
     """`text`, all of it the template's."""
-    return Authored(text, _OWN * len(text))
+    return Authored(text, bytes([TEMPLATE]) * len(text))
+
+
+def answer(text: str) -> Authored:
+    """`text`, all of it the assistant's."""
+    return Authored(text, bytes([ANSWER]) * len(text))
 
 
 def join(parts: Iterable[str], between: str = "") -> Authored:
@@ -85,20 +91,17 @@ def join(parts: Iterable[str], between: str = "") -> Authored:
     return Authored(str.join(str.__str__(between), parts), marks)
 
 
-def runs(text: str) -> list[tuple[str, bool]]:
-    """`text` cut where its author changes: (run, whether the template wrote it)."""
-    marks = _marks_of(text)
-    plain = str.__str__(text)
-    cut: list[tuple[str, bool]] = []
-    start = 0
-    while start < len(marks):
-        is_own = marks[start : start + 1] == _OWN
-        end = marks.find(_OTHER if is_own else _OWN, start)
-        end = len(marks) if end < 0 else end
-        cut.append((plain[start:end], is_own))
-        start = end
+def runs(text: str) -> list[tuple[str, int]]:
+    """`text` cut where its author changes: (run, author)."""
+    marks, plain = _marks_of(text), str.__str__(text)
+    cut: list[tuple[str, int]] = []
+    at = 0
+    for author, group in itertools.groupby(marks):
+        end = at + sum(1 for _ in group)
+        cut.append((plain[at:end], author))
+        at = end
     return cut
 
 
 def _marks_of(text: str) -> bytes:
-    return text._marks if isinstance(text, Authored) else _OTHER * len(text)
+    return text._marks if isinstance(text, Authored) else bytes(len(text))

@@ -9,17 +9,23 @@ whether the template wrote it (genlm.data.authored). Then the result is encoded 
 text in which control tokens are parsed in the template's own characters alone. Roles
 count as the template's, since they are of a short list: some templates spell a control
 token with them («<|» + role + «|>»).
+
+The same marks say what is trained on: what an assistant says, and what the template
+writes after it up to the token that ends an answer, and nothing else.
 """
 
 from typing import Any, Mapping, NamedTuple, Sequence
 
+import numpy as np
+
 from genlm.data import authored
 from genlm.errors import UserError, require_text
-from genlm.tokenizer.base import Tokenizer
+from genlm.tokenizer.base import ChatTokenizer, Tokenizer
 
 ROLES = (
     "system developer user assistant model tool function ipython environment".split()
 )
+ASSISTANT = ("assistant", "model")
 Message = Mapping[str, Any]
 
 
@@ -27,7 +33,7 @@ class Part(NamedTuple):
     """A stretch of a rendered conversation."""
 
     text: str
-    is_template: bool  # whether the template wrote it, or somebody else
+    author: int  # one of genlm.data.authored
 
 
 def render(
@@ -77,23 +83,64 @@ def encode_chat(
     Raises:
       UserError: the model has no chat template, or it cannot be used on these messages.
     """
-    from genlm.tokenizer.huggingface import HuggingFaceTokenizer
-
-    if not isinstance(tokenizer, HuggingFaceTokenizer) or (
-        tokenizer.extras.chat_template is None
-    ):
+    if not has_template(tokenizer):
         raise UserError(
             "this model has no chat template; give it text to go on with instead"
             " (genlm generate)"
         )
+    ids, _, _ = _encode(tokenizer, messages, add_generation_prompt)
+    return ids.tolist()
+
+
+def has_template(tokenizer: Tokenizer) -> bool:
+    """Whether `encode_chat` knows the format of this tokenizer's model."""
+    return isinstance(tokenizer, ChatTokenizer) and tokenizer.chat_template is not None
+
+
+def encode_training(
+    tokenizer: Tokenizer, messages: Sequence[Message]
+) -> tuple[np.ndarray, np.ndarray]:
+    """A conversation's ids [length] (int32), and whether each [length] is trained on:
+    what the assistant says, up to the token that ends its answer.
+
+    Raises:
+      UserError: as `encode_chat`; nothing of it is the assistant's, or the template
+        ends an answer with no token that ends one.
+    """
+    ids, parts, part_of = _encode(tokenizer, messages, False)
+    authors = np.asarray([part.author for part in parts], np.int64)[part_of]
+    trained = authors == authored.ANSWER
+    stops = np.isin(ids, tokenizer.special.all_stops)
+    for last in np.flatnonzero(trained & ~np.append(trained[1:], False)):
+        after = authors[last + 1 :] != authored.TEMPLATE
+        end = last + 1 + (int(np.argmax(after)) if after.any() else len(after))
+        closing = np.flatnonzero(stops[last + 1 : end])
+        if not len(closing):
+            raise UserError(
+                "the chat template ends an answer with no token that ends one, so the"
+                " model would never learn to stop"
+            )
+        trained[last + 1 : last + 2 + closing[0]] = True
+    if not trained.any():
+        raise UserError(
+            "nothing to train on: no text of an assistant, or a chat template that"
+            " changes it"
+        )
+    return ids, trained
+
+
+def _encode(
+    tokenizer: Any, messages: Sequence[Message], add_generation_prompt: bool
+) -> tuple[np.ndarray, list[Part], np.ndarray]:
+    """Ids, the rendered parts, and the part that each id ends in."""
     parts = render(
-        tokenizer.extras.chat_template,
-        messages,
-        tokenizer.extras.names,
-        add_generation_prompt,
+        tokenizer.chat_template, messages, tokenizer.names, add_generation_prompt
     )
     _check_authors(tokenizer, parts, messages)
-    return tokenizer.encode_parts(parts).tolist()
+    ids, part_of = tokenizer.encode_parts(
+        [(part.text, _is_own(part)) for part in parts]
+    )
+    return ids, parts, part_of
 
 
 def _check_authors(tokenizer: Any, parts: list[Part], messages: Any) -> None:
@@ -103,7 +150,7 @@ def _check_authors(tokenizer: Any, parts: list[Part], messages: Any) -> None:
     wrongly. That shows where no message holds a control token's text.
     """
     whole = tokenizer.count_controls("".join(part.text for part in parts))
-    told = sum(tokenizer.count_controls(p.text) for p in parts if p.is_template)
+    told = sum(tokenizer.count_controls(p.text) for p in parts if _is_own(p))
     if whole > told and not any(map(tokenizer.has_control, _strings(messages))):
         raise UserError(
             "the chat template builds control tokens in a way that cannot be told from"
@@ -111,8 +158,13 @@ def _check_authors(tokenizer: Any, parts: list[Part], messages: Any) -> None:
         )
 
 
+def _is_own(part: Part) -> bool:
+    return part.author == authored.TEMPLATE
+
+
 def _message(message: Any) -> dict[str, Any]:
-    """A copy of plain values, whose role counts as the template's."""
+    """A copy of plain values, whose role counts as the template's; what an assistant
+    says is marked as its own."""
     if not isinstance(message, Mapping) or "role" not in message:
         raise UserError(
             f"a message is {{'role': ..., 'content': ...}}, not {str(message)[:100]!r}"
@@ -122,7 +174,10 @@ def _message(message: Any) -> dict[str, Any]:
             f"a message's role is {str(message['role'])[:50]!r}; known are"
             f" {' '.join(ROLES)}"
         )
-    return _plain(message) | {"role": authored.own(message["role"])}
+    plain = _plain(message) | {"role": authored.own(message["role"])}
+    if message["role"] in ASSISTANT and isinstance(plain.get("content"), str):
+        plain["content"] = authored.answer(plain["content"])
+    return plain
 
 
 def _plain(value: Any) -> Any:

@@ -32,4 +32,8 @@ def load(directory: Path) -> Tokenizer:
         from genlm.tokenizer.huggingface import HuggingFaceTokenizer
 
         return HuggingFaceTokenizer.load(directory)
+    if kind == "controls":
+        from genlm.tokenizer.controls import ControlsTokenizer
+
+        return ControlsTokenizer.load(directory)
     raise UserError(f"{path} names an unknown kind of tokenizer, {kind!r}")

@@ -6,7 +6,7 @@ tokens are put in by their ids (`special`), by code that knows why.
 """
 
 from pathlib import Path
-from typing import Iterable, Protocol
+from typing import Iterable, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -27,6 +27,26 @@ class Tokenizer(Protocol):
 
     def save(self, directory: Path) -> None:
         """Write what `genlm.tokenizer.load` needs into `directory`."""
+
+
+@runtime_checkable
+class ChatTokenizer(Tokenizer, Protocol):
+    """A tokenizer that a chat template may be written for; one has none yet."""
+
+    chat_template: str | None
+    names: dict[str, str]  # of special tokens in the template: {'bos_token': '<s>'}
+
+    def encode_parts(
+        self, parts: Iterable[tuple[str, bool]]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Of (text, is_trusted) parts: ids [length] (int32), and the part [length] that
+        each ends in. Control tokens are parsed in trusted parts alone."""
+
+    def has_control(self, text: str) -> bool:
+        """Whether `text` holds what a trusted text would spell a control token with."""
+
+    def count_controls(self, text: str) -> int:
+        """How many it holds."""
 
 
 def prompt_ids(tokenizer: Tokenizer, prompt: str) -> list[int]:

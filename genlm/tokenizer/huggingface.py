@@ -76,6 +76,7 @@ class HuggingFaceTokenizer:
         """
         self.content = content | {"truncation": None, "padding": None}
         self.vocab_size, self.special, self.extras = vocab_size, special, extras
+        self.chat_template, self.names = extras.chat_template, extras.names
         self._trusted = build(self.content)
         self._untrusted = build(self.content)
         self._untrusted.encode_special_tokens = True
@@ -123,18 +124,25 @@ class HuggingFaceTokenizer:
         """Ids [length] (int32) of a template's `text`: control tokens are parsed."""
         return np.asarray(_ids(self._trusted, text), np.int32)
 
-    def encode_parts(self, parts: Iterable[tuple[str, bool]]) -> np.ndarray:
-        """Ids [length] (int32) of (text, is_trusted) parts, encoded as one text.
+    def encode_parts(
+        self, parts: Iterable[tuple[str, bool]]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Of (text, is_trusted) parts, encoded as one text: ids [length] (int32), and
+        the part [length] that each ends in.
 
         Tokens may reach over the border of two parts, as they would in the whole text,
         but control tokens are parsed in trusted parts alone.
         """
         sealed, seals = self._sealed
-        whole = "".join(
+        texts = [
             self._names.sub(lambda m: seals[m.group()], text) if is_trusted else text
             for text, is_trusted in parts
-        )
-        return np.asarray(_ids(sealed, whole), np.int32)
+        ]
+        found = _encoding(sealed, "".join(texts))
+        ends = np.cumsum([len(text) for text in texts])
+        last = np.asarray([end - 1 for _, end in found.offsets], np.int64)
+        part = np.searchsorted(ends, np.maximum(last, 0), side="right")
+        return np.asarray(found.ids, np.int32), part
 
     def has_control(self, text: str) -> bool:
         """Whether `text` holds what a trusted text would spell a control token with."""
@@ -254,13 +262,17 @@ def _one_line(error: Exception) -> str:
 
 
 def _ids(tokenizer: Any, text: str) -> list[int]:
-    """The library's ids of `text`, with nothing put around it.
+    return _encoding(tokenizer, text).ids
+
+
+def _encoding(tokenizer: Any, text: str) -> Any:
+    """What the library makes of `text`, with nothing put around it.
 
     Raises:
       UserError: it has characters that the vocabulary cannot spell, nor call unknown.
     """
     try:
-        return tokenizer.encode(text, add_special_tokens=False).ids
+        return tokenizer.encode(text, add_special_tokens=False)
     except Exception as error:  # the library raises no narrower one
         reason = str(error).split("\n")[0][:200]
         raise UserError(f"this model's tokenizer refuses the text: {reason}") from error

@@ -154,7 +154,7 @@ def _rows(path: Path, fields: tuple[str, str]) -> Iterator[tuple[str, str]]:
 def _field(
     row: dict, name: str, usual: str, common: tuple[str, ...], where: str
 ) -> str:
-    """The field that is named, or where that is the usual one another that is common."""
+    """The field that is named; where that is the usual one, another that is common."""
     found = [n for n in (common if name == usual else (name,)) if n in row]
     if not found:
         raise UserError(

@@ -29,6 +29,8 @@ def pretrain(size: str = "nano") -> ConfigDict:
                 "valid_fraction": 0.1,
                 "row_length": 256,
                 "prepared": "",
+                "replay": "",
+                "replay_share": 0.0,
             },
             "model": {
                 **SIZES[size],
@@ -135,6 +137,11 @@ def pretrain(size: str = "nano") -> ConfigDict:
             },
         }
     )
+
+
+def of_prepared(stage: str) -> ConfigDict:
+    """A section `data` that names an earlier stage."""
+    return ConfigDict({"prepared": stage, "replay": "", "replay_share": 0.0})
 
 
 def finetune(source: str = "") -> ConfigDict:

@@ -56,7 +56,7 @@ def get_config(arg: str = "") -> ConfigDict:
             "eval": at_once,
         }
     )
-    pretrain.data = ConfigDict({"prepared": "prepare"})
+    pretrain.data = base.of_prepared("prepare")
     del pretrain.tokenizer
     return ConfigDict(
         {

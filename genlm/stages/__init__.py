@@ -2,8 +2,8 @@
 
 A config with `stage` is one stage, run in the workdir. A config with `stages` is a
 life: each named section is a stage config, run in order in workdir/<name>; where such
-a section's `data.prepared`, `source`, `base` or `runs` names an earlier stage, it means
-that stage's directory. A stage module has READS (what must stand in its config),
+a section's `data.prepared`, `source`, `runs` and the like name an earlier stage, they
+mean that stage's directory. A stage module has READS (what must stand in its config),
 read(config), which checks every value, and run(config, workdir).
 """
 
@@ -20,7 +20,9 @@ from genlm.errors import UserError
 from genlm.runs import directory
 from genlm.stages import rerun
 
-STAGES = tuple("prepare pretrain sft evaluate fit check import_model answer".split())
+STAGES = tuple(
+    "prepare pretrain sft distill evaluate gain fit check import_model answer".split()
+)
 
 
 def run(config: ConfigDict, workdir: Path) -> None:
@@ -88,15 +90,18 @@ def _section(config: ConfigDict, name: str, workdir: Path) -> ConfigDict:
 
     places = (
         (section.get("data", ConfigDict()), "prepared"),
+        (section.get("data", ConfigDict()), "replay"),
         (section.get("tokenizer", ConfigDict()), "source"),
         (section, "source"),
+        (section, "teacher"),
         (section, "base"),
     )
     for node, key in places:
         if key in node:
             node[key] = place(key, node[key])
-    if "runs" in section:
-        section.runs = tuple(place("runs", value) for value in section.runs)
+    for key in ("runs", "texts"):
+        if key in section:
+            section[key] = tuple(place(key, value) for value in section[key])
     return section
 
 

@@ -54,6 +54,7 @@ def get_config(arg: str = "") -> ConfigDict:
             "order": 2 if is_smoke else 5,
             "data": {"prepared": "prepare"},
             "eval": at_once,
+            "tasks": {"names": (), "data": "", "limit": 0},
         }
     )
     pretrain.data = base.of_prepared("prepare")

@@ -35,7 +35,7 @@ def read(config: ConfigDict) -> Recipe:
     recipe = pretrain.read(config)
     if config.data.replay or recipe.train.probe_every or recipe.saving.export_every:
         raise UserError(
-            "not for this stage: data.replay, train.probe_every, checkpoint.export_every"
+            "not for it: data.replay, train.probe_every, checkpoint.export_every"
         )
     return recipe
 

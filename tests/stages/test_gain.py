@@ -122,7 +122,7 @@ MISTAKES = {
     "share": ({"distill__share": 0.0}, "distill.share is in"),
     "replay": (
         {"data__replay": "general", "data__replay_share": 0.5},
-        "not for this stage",
+        "not for it: data.replay",
     ),
 }
 

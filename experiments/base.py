@@ -115,6 +115,7 @@ def pretrain(size: str = "nano") -> ConfigDict:
                 "batch_size": 32,
                 "sample_every": 250,
                 "prompts": ("",),
+                "chat": False,
                 "max_tokens": 128,
                 "temperature": 0.8,
                 "top_p": 1.0,
@@ -177,7 +178,7 @@ def finetune(source: str = "") -> ConfigDict:
         }
     )
     config.optimizer.update({"learning_rate": 1e-4, "weight_decay": 0.0})
-    config.eval.prompts = ("What is a list?",)
+    config.eval.update({"prompts": ("What is a list?",), "chat": True})
     return config
 
 

@@ -10,6 +10,7 @@ from genlm.evaluate import graders
 from genlm.evaluate.likelihood import Candidate
 from genlm.evaluate.tasks import Row, Task
 from genlm.inference import decode
+from genlm.inference.decode import Answer
 from genlm.inference.sampling import SamplingConfig
 from genlm.runs.progress import Bar
 from genlm.tokenizer.base import answer_text, prompt_ids
@@ -68,8 +69,31 @@ def write(
     tokenizer = candidate.tokenizer
     room = max(1, candidate.config.max_length - max_tokens)
     ids = [prompt_ids(tokenizer, prompt)[-room:] for prompt in prompts]
+    said = answers(
+        candidate,
+        ids,
+        max_tokens=max_tokens,
+        title=title,
+        sampling=sampling,
+        seed=seed,
+    )
+    texts = [answer_text(tokenizer, p, a.tokens) for p, a in zip(ids, said)]
+    return [cut(text, stop) for text in texts]
+
+
+def answers(
+    candidate: Candidate,
+    ids: Sequence[Sequence[int]],
+    *,
+    max_tokens: int,
+    title: str,
+    sampling: SamplingConfig = SamplingConfig(temperature=0.0),
+    seed: int = 0,
+) -> list[Answer]:
+    """The answer to each prompt of ids."""
+    special = candidate.tokenizer.special
     order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
-    answers = [""] * len(ids)
+    found: dict[int, Answer] = {}
     with Bar(title, len(ids), unit="answers") as bar:
         for start in range(0, len(order), _ROWS):
             batch = order[start : start + _ROWS]
@@ -80,15 +104,14 @@ def write(
                 candidate.config,
                 asked,
                 max_tokens=max_tokens,
-                stop_ids=tokenizer.special.all_stops,
-                pad=tokenizer.special.pad,
+                stop_ids=special.all_stops,
+                pad=special.pad,
                 sampling=sampling,
                 seed=seed + start,  # so that no two batches draw alike
             )
-            for i, answer in zip(batch, said):
-                answers[i] = cut(answer_text(tokenizer, ids[i], answer.tokens), stop)
+            found |= zip(batch, said)
             bar.update(start + len(batch))
-    return answers
+    return [found[i] for i in range(len(ids))]
 
 
 def cut(text: str, stop: Sequence[str]) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from genlm.evaluate import (
     calibration,
     choices,
+    conversations,
     generations,
     last_words,
     metrics,
@@ -26,6 +27,7 @@ _KINDS: dict[str, Any] = {  # modules with solved() and measure()
     "minimal_pairs": choices,
     "last_word": last_words,
     "generation": generations,
+    "conversation": conversations,
     "text": texts,
 }
 

@@ -37,6 +37,7 @@ METRICS = {  # a task's main one first
     "calibration_error": Metric(("confidence", "accuracy"), calibration.error, False),
     "perplexity": Metric(("logprob",), _perplexity, False),
     "score": Metric(("score",), statistics.mean),
+    "stopped": Metric(("stopped",), statistics.mean),
     "bits_per_byte": Metric(("nats", "bytes"), _bits_per_byte, False),
 }
 

@@ -9,6 +9,7 @@ text with fields of a row in braces, and nothing else. The kinds:
   minimal_pairs  `good` is likelier than `bad`
   last_word      `continuation` is the likeliest after `context`
   generation     what is written after `context`, graded beside `answer`
+  conversation   the last answer of a conversation, in the model's own chat format
   text           bits a byte
 """
 
@@ -19,6 +20,7 @@ from pathlib import Path
 import re
 from typing import Any, Iterator, NamedTuple
 
+from genlm.data import chat, conversations, synthetic
 from genlm.errors import UserError
 from genlm.evaluate.graders import GRADERS
 
@@ -36,6 +38,7 @@ _KEYS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {  # needed, and pos
         ("context", "answer", "grader", "max_tokens"),
         ("stop", *_OPTIONAL),
     ),
+    "conversation": (("grader", "max_tokens"), ("form", "held_out", "group")),
     "text": ((), ("text", "group")),
 }
 _EVERY = ("kind", "data", "licence", "note")
@@ -65,6 +68,8 @@ class Task:
     max_tokens: int = 0
     stop: tuple[str, ...] = ()  # an answer ends before the first of these
     text: str = ""  # the field of JSON lines; a plain text needs none
+    form: str = "auto"  # of conversations: see genlm.data.conversations
+    held_out: float = 0.0  # the share that training leaves out; 0: all are asked
     group: str = ""  # a field by which the rows are told apart
     shots: int = 0  # so many solved rows of `shots_data` stand before each
     shots_data: str = ""
@@ -77,9 +82,10 @@ class Task:
                 or (bool(self.contexts) == bool(self.continuation))
                 and (bool(self.contexts) != bool(self.choices))
             ),
-            f"grader is one of {tuple(GRADERS)}": self.kind != "generation"
+            f"grader is one of {tuple(GRADERS)}": not self.is_written
             or self.grader in GRADERS,
-            "max_tokens is positive": self.kind != "generation" or self.max_tokens > 0,
+            "max_tokens is positive": not self.is_written or self.max_tokens > 0,
+            "held_out is from 0 to 1": 0 <= self.held_out <= 1,
             "shots come with shots_data": self.shots >= 0
             and (self.shots > 0) == bool(self.shots_data),
             "data names a file": bool(self.data),
@@ -87,6 +93,11 @@ class Task:
         for rule, kept in checks.items():
             if not kept:
                 raise UserError(f"task {self.name}, not so: {rule}")
+
+    @property
+    def is_written(self) -> bool:
+        """Whether a model writes an answer."""
+        return self.kind in ("generation", "conversation")
 
     @property
     def fields_of_context(self) -> list[str]:
@@ -199,6 +210,7 @@ def _typed(name: str, field: dataclasses.Field, value: Any) -> Any:
         "tuple[str, ...]": is_list,
         "str": isinstance(value, str),
         "int": type(value) is int,
+        "float": type(value) is float,
         "str | tuple[str, ...]": isinstance(value, str) or is_list,
         "str | int": isinstance(value, str) or type(value) is int,
     }
@@ -211,7 +223,11 @@ def _typed(name: str, field: dataclasses.Field, value: Any) -> Any:
 
 
 def _spelled(kind: Any) -> str:
-    return kind.__name__ if isinstance(kind, type) and kind in (str, int) else str(kind)
+    return (
+        kind.__name__
+        if isinstance(kind, type) and kind in (str, int, float)
+        else str(kind)
+    )
 
 
 def read(task: Task, root: Path, limit: int = 0) -> list[Row]:
@@ -222,13 +238,23 @@ def read(task: Task, root: Path, limit: int = 0) -> list[Row]:
     """
     rows = []
     for name in task.data:
-        for row in _lines(task, root / name):
+        is_talk = task.kind == "conversation"
+        for row in _talks(task, root, name) if is_talk else _lines(task, root / name):
             rows.append(row)
             if limit and len(rows) == limit:
                 return rows
     if not rows:
         raise UserError(f"task {task.name}: {', '.join(task.data)} has no rows")
     return rows
+
+
+def _talks(task: Task, root: Path, name: str) -> Iterator[Row]:
+    """Conversations that end with an answer, of those that are held out."""
+    paths = name if name == conversations.EMBEDDED else str(root / name)
+    for each in conversations.read(paths, task.form, strict=True):
+        is_asked = not task.held_out or synthetic.is_held_out(each, task.held_out)
+        if is_asked and each["messages"][-1]["role"] in chat.ASSISTANT:
+            yield Row(Path(each["file"]).name, each["line"], each)
 
 
 def solved_rows(task: Task, root: Path) -> list[Row]:

@@ -79,7 +79,7 @@ def _section(config: ConfigDict, name: str, workdir: Path) -> ConfigDict:
     earlier = config.stages[: config.stages.index(name)]
 
     def place(key: str, value: str) -> str:
-        if value in earlier:
+        if value.partition("/")[0] in earlier:  # a stage, or a folder in one
             return str(workdir / value)
         if value and not Path(value).is_dir():
             raise UserError(

@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 from typing import Any, Iterable, Mapping, NamedTuple, Sequence
 
+from genlm.data import conversations, embedded
 from genlm.errors import UserError, require_text
 from genlm.evaluate import contamination, harness, tasks
 from genlm.evaluate.harness import Question
@@ -61,6 +62,9 @@ class TasksConfig:
         """The hashes of the data, for the lineage."""
         files = [name for task in self.tasks for name in (*task.data, task.shots_data)]
         paths = {Path(self.data) / name: None for name in files if name}
+        if conversations.EMBEDDED in files:
+            del paths[Path(self.data) / conversations.EMBEDDED]
+            paths |= dict.fromkeys(embedded.files())
         return lineage.of_inputs(paths, {})
 
 

@@ -15,6 +15,7 @@ VERBS = {
     "plan": "say what a recipe needs on TPUs that are not here",
     "generate": "continue prompts with a trained model",
     "eval": "measure runs on tasks, side by side",
+    "lm_eval": "run lm-eval's own task files on a run",
     "chat": "talk with a model of conversations",
     "import": "make a run of a public model",
     "export": "write a run as a folder that other tools open",
@@ -45,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     if argv is None:
         argv = sys.argv[1:]
-        if argv and argv[0] in ("run", "sweep", "generate", "eval", "chat"):
+        if argv and argv[0] in ("run", "sweep", "generate", "eval", "lm_eval", "chat"):
             _take_huge_pages()
     name = f"genlm {argv[0]}" if argv else "genlm"
     _print_anything()

@@ -67,7 +67,7 @@ class Result:
         content: dict[str, Any] = {
             "kind": self.task.kind,
             "n": len(self.records),
-            "metrics": {name: as_json(each) for name, each in self.metrics.items()},
+            "metrics": {name: _as_json(name, e) for name, e in self.metrics.items()},
             "seconds": round(self.seconds, 2),
         }
         if "confidence" in self.records[0]:
@@ -112,5 +112,7 @@ def measure(candidate: Candidate, question: Question) -> Result:
     return Result(task, records, found, time.monotonic() - begun)
 
 
-def as_json(estimate: Estimate) -> dict[str, float]:
-    return {"value": estimate.value, "low": estimate.low, "high": estimate.high}
+def _as_json(name: str, estimate: Estimate) -> dict[str, Any]:
+    better = "higher" if metrics.METRICS[name].is_higher_better else "lower"
+    value, low, high, _ = estimate
+    return {"value": value, "low": low, "high": high, "better": better}

@@ -4,11 +4,12 @@ Before: a run's folder, the names of tasks, the folder of their data. After: the
 eval and the stage evaluate, which write results.json and rows.jsonl.
 """
 
+import contextlib
 import dataclasses
 import functools
 import json
 from pathlib import Path
-from typing import Any, Iterable, Mapping, NamedTuple, Sequence
+from typing import Any, Iterable, Iterator, Mapping, NamedTuple, Sequence
 
 from genlm.data import conversations, embedded
 from genlm.errors import UserError, require_text
@@ -75,6 +76,20 @@ class Measured(NamedTuple):
     rows: list[dict[str, Any]]
 
 
+@contextlib.contextmanager
+def candidate(opened: Opened) -> Iterator[Candidate]:
+    """A model to measure, on all devices."""
+    mesh = meshes.make(meshes.MeshConfig())
+    with sharding.laid_out(mesh):
+        yield Candidate(
+            opened.params,
+            opened.config,
+            opened.tokenizer,
+            functools.partial(sharding.global_batch, mesh=mesh),
+            sharding.ways(mesh, "batch"),
+        )
+
+
 def measure(opened: Opened, source: Path, questions: Sequence[Question]) -> Measured:
     """What a model, that of the run `source`, does on each task.
 
@@ -83,16 +98,8 @@ def measure(opened: Opened, source: Path, questions: Sequence[Question]) -> Meas
     """
     if not questions:
         return Measured({}, [])
-    mesh = meshes.make(meshes.MeshConfig())
-    with sharding.laid_out(mesh):
-        candidate = Candidate(
-            opened.params,
-            opened.config,
-            opened.tokenizer,
-            functools.partial(sharding.global_batch, mesh=mesh),
-            sharding.ways(mesh, "batch"),
-        )
-        found = [harness.measure(candidate, question) for question in questions]
+    with candidate(opened) as model:
+        found = [harness.measure(model, question) for question in questions]
     texts = [question.texts() for question in questions]
     seen = contamination.check(
         [text for each in texts for text in each], contamination.trained_on(source)

@@ -6,7 +6,7 @@
 
 The conversations are JSON lines in any common shape (docs/tuning.md), written in the
 model's own template; without data.paths they are questions of the Python installation.
-`gain` says what the change has brought on the answers that are held out, in bits a byte.
+`gain` says what the change has brought on held-out answers, in bits a byte.
 With --config.sft.lora.bits=4 (or 8) the frozen weights are quantized. Planned, not run.
 """
 

@@ -12,9 +12,9 @@ import pytest
 
 from genlm.data import authored, chat
 from genlm.errors import UserError
-from genlm.interop.hf_tokenizer import read_tokenizer
+from genlm.interop.hf_tokenizer import read_tokenizer, write_tokenizer
 from genlm.interop.tokenizer_content import make_tokenizer
-from genlm.tokenizer import load
+from genlm.tokenizer import load, sentence_piece
 from genlm.tokenizer.byte import ByteTokenizer
 from genlm.tokenizer.controls import ControlsTokenizer
 from genlm.tokenizer.huggingface import Extras, HuggingFaceTokenizer
@@ -475,3 +475,28 @@ def test_no_message_becomes_a_control_token_of_ours(contents: list[str]):
         [i for i in chat.encode_chat(own, m) if i > 255] for m in (messages, quiet)
     )
     assert said == plain
+
+
+@pytest.mark.parametrize("kind", ["byte", "bpe"])
+def test_our_own_format_goes_out_with_the_tokenizer(kind: str, tmp_path: Path):
+    """transformers gives the same ids, and knows what ends an answer."""
+    transformers = pytest.importorskip("transformers", reason="the reference")
+    base = ByteTokenizer()
+    if kind == "bpe":
+        base = sentence_piece.train(
+            [" ".join(BENIGN), *NAMES, "What is it? " * 40],
+            vocab_size=320,
+            algorithm="bpe",
+            seed=0,
+        )
+    own = ControlsTokenizer(base)
+    write_tokenizer(own, tmp_path)
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    messages = [{"role": "system", "content": "Be brief."}, *turns(BENIGN[:4])]
+    for start in (True, False):
+        expected = theirs.apply_chat_template(
+            messages, add_generation_prompt=start, return_dict=False
+        )
+        assert chat.encode_chat(own, messages, start) == expected
+    generation = json.loads((tmp_path / "generation_config.json").read_text())
+    assert set(generation["eos_token_id"]) == set(own.special.all_stops)

@@ -187,5 +187,6 @@ def _same_inputs(workdir: Path, old: dict[str, Any], new: dict[str, Any]) -> Non
     if len(new) < len(old):
         gone = sorted(set(old) - set(new)) or sorted(old)
         raise UserError(
-            f"{workdir} was made with {gone[0]} too; take another --workdir, or delete it"
+            f"{workdir} was made with {gone[0]} too; take another --workdir, or"
+            " delete it"
         )

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 import shutil
+import sys
 
 from ml_collections import ConfigDict
 import pytest
@@ -89,6 +90,19 @@ def test_mistakes_are_one_line(folder: Path, more: list[str], words: str, capsys
     assert _eval(folder, *more) == 1
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and words in said, said
+
+
+def test_lm_eval_mistakes_are_one_line(folder: Path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "lm_eval", None)
+    run = ["lm_eval", "--from", str(folder / "run0"), "--tasks", "piqa"]
+    for more, words in (
+        ([], "pip install 'genlm[lm-eval]'"),
+        (["--include", "nothing"], "--include: no directory nothing"),
+        (["--limit", "0"], "--limit 0 is not positive"),
+    ):
+        assert main([*run, *more]) == 1
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1 and words in said, said
 
 
 def _life(folder: Path, *names: str) -> ConfigDict:

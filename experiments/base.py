@@ -43,6 +43,7 @@ def pretrain(size: str = "nano") -> ConfigDict:
                 "tie_embeddings": True,
                 "embedding_scale": 1.0,
                 "dropout": 0.0,
+                "embedding_noise": 0.0,
                 "positions": "rotary",
                 "rope_theta": 10_000.0,
                 "rope_scaling": "none",

@@ -25,6 +25,7 @@ _REQUIRED = [
 ]
 _HOW = (  # it is computed
     "dropout",
+    "embedding_noise",
     "dtype",
     "remat",
     "scan_layers",

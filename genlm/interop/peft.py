@@ -16,7 +16,7 @@ from genlm.errors import UserError
 from genlm.interop import folder as folders
 from genlm.interop import peft_config, tensor_file
 from genlm.interop.json_object import shown
-from genlm.model import families, lora, transformer
+from genlm.model import families, lora, matrices, transformer
 from genlm.model.config import TransformerConfig
 from genlm.model.families import Slot
 from genlm.model.lora import LoraConfig
@@ -116,7 +116,7 @@ def base_name(folder: Path, config: TransformerConfig) -> str:
 
 def _modules(config: TransformerConfig, family: str) -> list[Module]:
     """All matrices that LoRA can change, layer by layer."""
-    known = lora.matrices(transformer.param_specs(config))
+    known = matrices.of(transformer.param_specs(config))
     modules = []
     for name, slots in families.tensor_names(config, family):
         row = slots[0].row

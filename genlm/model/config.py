@@ -34,6 +34,7 @@ class TransformerConfig:
     tie_embeddings: bool = True
     embedding_scale: float = 1.0
     dropout: float = 0.0
+    embedding_noise: float = 0.0  # alpha of NEFTune: see layers.embedding_noise
     positions: str = "rotary"  # or 'learned', as many as max_length
     rope_theta: float = 10_000.0
     rope_scaling: str = "none"  # see rope.Scaling
@@ -82,6 +83,7 @@ class TransformerConfig:
             )
             > 0,
             "dropout is in [0, 1)": 0 <= self.dropout < 1,
+            "embedding_noise is 0 or more": self.embedding_noise >= 0,
             "mup_base_width is 0 or more": self.mup_base_width >= 0,
             "layer_pattern is of the letters G and L": self.layer_pattern != ""
             and set(self.layer_pattern) <= set("GL"),
@@ -113,6 +115,11 @@ class TransformerConfig:
         """A letter for each layer: G sees all of the text, L its window."""
         pattern = self.layer_pattern
         return (pattern * (self.num_layers // len(pattern) + 1))[: self.num_layers]
+
+    @property
+    def without_chance(self) -> "TransformerConfig":
+        """As it is measured: what is random in training is left out."""
+        return dataclasses.replace(self, dropout=0.0, embedding_noise=0.0)
 
     @property
     def query_scale(self) -> float:

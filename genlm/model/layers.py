@@ -3,7 +3,9 @@
 Weights are float32 and cast to the compute type at use; sums are float32.
 """
 
+import abc
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +16,25 @@ ACTIVATIONS = ("swiglu", "geglu", "gelu", "relu2")
 GATED = ("swiglu", "geglu")
 
 
-def dense(x: jax.Array, w: jax.Array, dtype: str, contract: int = 1) -> jax.Array:
-    """x [..., *C] times w [*C, *out] -> [..., *out], over `contract` dims C.
+class Matrix(abc.ABC):
+    """A weight of `dense` that is no plain array: one in few bits, or with a change.
+
+    I stands for all dims that it reads from, as one, and O for those it writes to.
+    """
+
+    @property
+    @abc.abstractmethod
+    def shape(self) -> tuple[int, ...]:
+        """Of one layer's, as that of the array in its place."""
+
+    @abc.abstractmethod
+    def times(self, x_XI: jax.Array, dtype: str) -> jax.Array:
+        """x w [M, O] in float32; the M rows are all dims X of x, as one."""
+
+
+def dense(x: jax.Array, w: Any, dtype: str, contract: int = 1) -> jax.Array:
+    """x [..., *C] times w [*C, *out] -> [..., *out], over `contract` dims C; w is an
+    array or a `Matrix`.
 
     Operands in `dtype`, sums in float32, result in `dtype`. The product is of two
     matrices, every token a row: on a CPU the gradient of a product over two token dims
@@ -24,8 +43,16 @@ def dense(x: jax.Array, w: jax.Array, dtype: str, contract: int = 1) -> jax.Arra
     """
     rows, out = x.shape[: x.ndim - contract], w.shape[contract:]
     inner = math.prod(w.shape[:contract])
-    y = matmul(x.reshape(-1, inner), w.reshape(inner, -1), dtype).reshape(*rows, *out)
+    y = product(x.reshape(*rows, inner), w, dtype).reshape(*rows, *out)
     return y if platform() == "cpu" else y.astype(dtype)
+
+
+def product(x_XI: jax.Array, w: Any, dtype: str) -> jax.Array:
+    """x w [M, O] in float32; the M rows are all dims X of x, as one."""
+    if isinstance(w, Matrix):
+        return w.times(x_XI, dtype)
+    x_MI = x_XI.reshape(-1, x_XI.shape[-1])
+    return matmul(x_MI, w.reshape(x_MI.shape[-1], -1), dtype)
 
 
 def matmul(x_MK: jax.Array, w: jax.Array, dtype: str, dims: str = "KN") -> jax.Array:
@@ -130,6 +157,18 @@ def activate(x: jax.Array, gate: jax.Array | None, activation: str) -> jax.Array
         return jnp.square(jax.nn.relu(x))
     assert gate is not None and activation in GATED, activation
     return x * (jax.nn.silu(gate) if activation == "swiglu" else jax.nn.gelu(gate))
+
+
+def embedding_noise(
+    segments_BT: jax.Array, dim: int, alpha: float, key: jax.Array
+) -> jax.Array:
+    """noise_BTD for embeddings: uniform within ± alpha / √(tokens of the document in
+    its row · D), and none at PAD (NEFTune, algorithm 1 of arXiv:2310.05914)."""
+    same_BTT = segments_BT[:, :, None] == segments_BT[:, None, :]
+    bound_BT = alpha / jnp.sqrt(dim * jnp.sum(same_BTT, axis=-1))
+    bound_BT = jnp.where(segments_BT > 0, bound_BT, 0.0)
+    shape = (*segments_BT.shape, dim)
+    return jax.random.uniform(key, shape, minval=-1, maxval=1) * bound_BT[..., None]
 
 
 def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:

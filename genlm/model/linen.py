@@ -37,7 +37,7 @@ class Transformer(nn.Module):
           segments_BT: which document of its row a token is of, 0 at PAD; one document
             a row if None.
           positions_BT: of a token within its document; 0, 1, ... if None.
-          train: with dropout, from the 'dropout' random numbers.
+          train: with dropout and noise, from the 'dropout' random numbers.
         """
         T = tokens_BT.shape[1]
         batch = {
@@ -51,8 +51,8 @@ class Transformer(nn.Module):
                 else positions_BT
             ),
         }
-        dropped = train and self.config.dropout > 0
-        key = self.make_rng("dropout") if dropped else None
+        is_random = self.config.dropout > 0 or self.config.embedding_noise > 0
+        key = self.make_rng("dropout") if train and is_random else None
         params = self._params()
         hidden_BTD, _, _ = transformer.apply(params, batch, self.config, key=key)
         return transformer.unembed(params, hidden_BTD, self.config)

@@ -2,60 +2,59 @@
 
 https://arxiv.org/abs/2106.09685; scale is alpha / rank, or alpha / √rank with
 rank-stabilised scaling (arXiv:2312.03732). The dims of a matrix that it reads from
-make its rows I, those that it writes to its columns O: a_LIr, b_LrO.
+make its rows I, those that it writes to its columns O: a_LIr, b_LrO. DoRA
+(arXiv:2402.09353) makes each column of the sum as long as m_LO says.
+
+Before: the parameters of a base, or Quantized ones. After: `adapted` is what a stage
+trains through, `merge` what it may write.
 """
 
 import dataclasses
 import fnmatch
-import math
 from typing import Any, Mapping
+import zlib
 
 from flax import traverse_util
 import jax
 import jax.numpy as jnp
 
 from genlm.errors import UserError
-from genlm.parallel.specs import ParamSpec, Specs
+from genlm.model import changed, matrices, quantized
+from genlm.model.changed import Changed
+from genlm.parallel.specs import ParamSpec, Specs, initialize
 
 
 @dataclasses.dataclass(frozen=True)
 class LoraConfig:
-    """targets: patterns (of fnmatch) over paths such as layers/attention/q."""
+    """targets: patterns (of fnmatch) over paths such as layers/attention/q; dropout: of
+    what a reads, in training; dora: the columns' lengths are learnt apart."""
 
     rank: int
     alpha: float
     targets: tuple[str, ...]
     rank_stabilised: bool = False
+    dropout: float = 0.0
+    dora: bool = False
 
     def __post_init__(self) -> None:
         if self.rank < 1 or not self.alpha > 0:
             raise UserError("not so: lora.rank and alpha are positive")
+        if not 0 <= self.dropout < 1:
+            raise UserError("not so: lora.dropout is in [0, 1)")
 
     @property
     def scale(self) -> float:
         return self.alpha / (self.rank**0.5 if self.rank_stabilised else self.rank)
 
 
-def matrices(specs: Specs) -> dict[str, ParamSpec]:
-    """What can be changed, by its path: the matrices of attention and of one mlp for
-    all tokens. Experts, routers, embeddings, norms and biases are none."""
-    flat = traverse_util.flatten_dict(specs, sep="/")
-    return {path: spec for path, spec in flat.items() if _is_matrix(spec)}
-
-
-def _is_matrix(spec: ParamSpec) -> bool:
-    is_of_block = spec.axes[0] == "layers" and "embed" in spec.axes
-    return is_of_block and "experts" not in spec.axes
-
-
 def lora_specs(specs: Specs, config: LoraConfig) -> Specs:
-    """The tree of ParamSpec of the change: {a, b} in the place of each target; b starts
-    at 0, so that nothing changes at first.
+    """The tree of ParamSpec of the change: {a, b}, and m with DoRA, in the place of
+    each target; `initial` is what they begin with.
 
     Raises:
-      UserError: a pattern matches none of `matrices`.
+      UserError: a pattern matches none of `matrices.of`.
     """
-    known = matrices(specs)
+    known = matrices.of(specs)
     found: dict[str, Any] = {}
     for pattern in config.targets:
         matching = fnmatch.filter(known, pattern)
@@ -64,30 +63,26 @@ def lora_specs(specs: Specs, config: LoraConfig) -> Specs:
                 f"lora.targets: {pattern!r} matches none of {', '.join(known)}"
             )
         for path in matching:
-            for name, spec in _factors(known[path], config.rank).items():
+            for name, spec in _factors(known[path], config).items():
                 found[f"{path}/{name}"] = spec
     return traverse_util.unflatten_dict(found, sep="/")
 
 
-def _factors(spec: ParamSpec, rank: int) -> dict[str, ParamSpec]:
-    """a and b of one stacked matrix."""
-    rows, columns = _sides(spec)
+def _factors(spec: ParamSpec, config: LoraConfig) -> dict[str, ParamSpec]:
+    """a and b of one stacked matrix, and m with DoRA."""
+    rows, columns = matrices.sides(spec)
     axes, L = ("layers", "norm", "norm"), spec.shape[0]
-    return {
-        "a": ParamSpec((L, rows, rank), axes, scale=rows**-0.5),
-        "b": ParamSpec((L, rank, columns), axes, init="zeros"),
+    found = {
+        "a": ParamSpec((L, rows, config.rank), axes, scale=rows**-0.5),
+        "b": ParamSpec((L, config.rank, columns), axes, init="zeros"),
     }
-
-
-def _sides(spec: ParamSpec) -> tuple[int, int]:
-    """(rows, columns) of one layer: `embed` is one side, all other dims the other."""
-    dims = spec.shape[1:]
-    num_rows = 1 if spec.axes[1] == "embed" else len(dims) - 1
-    return math.prod(dims[:num_rows]), math.prod(dims[num_rows:])
+    if config.dora:
+        found["m"] = ParamSpec((L, columns), axes[:2], init="ones")
+    return found
 
 
 def factors(change: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """{path: {a, b}} of the tree of a change."""
+    """{path: {a, b}}, with m too of DoRA, of the tree of a change."""
     found: dict[str, dict[str, Any]] = {}
     for name, x in traverse_util.flatten_dict(change, sep="/").items():
         path, _, factor = name.rpartition("/")
@@ -95,17 +90,74 @@ def factors(change: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return found
 
 
+def initial(params: Any, specs: Specs, config: LoraConfig, key: jax.Array) -> Any:
+    """The tree of a change of `params` that changes nothing yet: a is random, b is 0,
+    and m, with DoRA, the length of each column.
+
+    Args:
+      specs: of the model's parameters, which may be Quantized.
+    """
+    change = initialize(lora_specs(specs, config), key)
+    if not config.dora:
+        return change
+    flat = traverse_util.flatten_dict(params, sep="/")
+    found = traverse_util.flatten_dict(change, sep="/")
+    for path, x in factors(change).items():
+        found[f"{path}/m"] = changed.lengths(flat[path], x["a"].shape[1])
+    return traverse_util.unflatten_dict(found, sep="/")
+
+
+def adapted(
+    params: Any,
+    change: Mapping[str, Any],
+    config: LoraConfig,
+    key: jax.Array | None = None,
+) -> Any:
+    """`params` for transformer.apply with the change beside each matrix: what `merge`
+    makes, and never w + a b. Gradients reach the change; where only those are asked
+    for, none of a base's matrix is computed.
+
+    Args:
+      params: arrays, or Quantized.
+      key: for config.dropout; without one there is none.
+    """
+    flat = traverse_util.flatten_dict(params, sep="/")
+    for path, x in factors(change).items():
+        flat[path] = Changed(
+            flat[path],
+            x["a"],
+            x["b"],
+            x.get("m"),
+            _keys(key, path, x["a"].shape[0]) if config.dropout else None,
+            config.scale,
+            config.dropout,
+        )
+    return traverse_util.unflatten_dict(flat, sep="/")
+
+
+def _keys(key: jax.Array | None, path: str, layers: int) -> jax.Array | None:
+    """A key for each layer of the matrix at a path."""
+    if key is None:
+        return None
+    return jax.random.split(jax.random.fold_in(key, zlib.crc32(path.encode())), layers)
+
+
 def merge(params: Any, change: Mapping[str, Any], config: LoraConfig) -> Any:
     """`params` with the change, a tree as `lora_specs` has it, added in, in float32."""
     flat = traverse_util.flatten_dict(params, sep="/")
-    for path, ab in factors(change).items():
+    for path, x in factors(change).items():
+        w = quantized.as_array(flat[path])
+        w_LIO = w.reshape(*x["a"].shape[:2], -1)
         product_LIO = jnp.einsum(
             "LIr,LrO->LIO",
-            ab["a"],
-            ab["b"],
+            x["a"],
+            x["b"],
             preferred_element_type=jnp.float32,
             precision=jax.lax.Precision.HIGHEST,
         )
-        w = flat[path]
-        flat[path] = w + config.scale * product_LIO.reshape(w.shape)
+        sum_LIO = w_LIO + config.scale * product_LIO
+        if "m" in x:
+            length_LO = changed.lengths(sum_LIO, x["a"].shape[1])
+            sum_LIO = sum_LIO * (x["m"] / length_LO)[:, None]
+        flat[path] = sum_LIO.reshape(w.shape)
     return traverse_util.unflatten_dict(flat, sep="/")

@@ -23,6 +23,7 @@ from genlm.parallel.sharding import constrain
 from genlm.parallel.specs import ParamSpec, Specs
 
 Params = Mapping[str, Any]
+_OF_NOISE = 1 << 20  # a key for it that no layer's dropout has
 
 
 def param_specs(c: TransformerConfig) -> Specs:
@@ -53,7 +54,7 @@ def apply(
     Args:
       batch: tokens, segments and positions [B, T]; see genlm.data.batches.
       cache: what was read before; the batch goes on from its index.
-      key: for dropout; without one there is none.
+      key: for dropout and noise; without one there is none.
       look: aux holds [L] each of what genlm.model.looks says of the inside; of experts
         it always holds aux['routing'], [L] each of `moe.sums`.
     """
@@ -84,7 +85,7 @@ def apply(
             run_block, policy=saveable if c.remat == "dots" else None
         )
 
-    x_BTD = _embed(params, batch, c)
+    x_BTD = _embed(params, batch, c, key)
     x_BTD = layers.dropout(x_BTD, c.dropout, keys[-1])
     x_BTD = constrain(x_BTD, "batch", "length", "norm")
     kv_layers: Any = None if cache is None else (cache.k_LBSKH, cache.v_LBSKH)
@@ -107,8 +108,14 @@ def apply(
     return hidden_BTD, aux, cache
 
 
-def _embed(params: Params, batch, c: TransformerConfig) -> jax.Array:
+def _embed(params: Params, batch, c: TransformerConfig, key) -> jax.Array:
     x_BTD = params["embedding"][batch["tokens"]].astype(c.dtype)
+    if key is not None and c.embedding_noise:
+        key = jax.random.fold_in(key, _OF_NOISE)
+        noise_BTD = layers.embedding_noise(
+            batch["segments"], c.model_dim, c.embedding_noise, key
+        )
+        x_BTD = x_BTD + noise_BTD.astype(c.dtype)
     if c.embedding_scale != 1:
         x_BTD = x_BTD * jnp.asarray(c.embedding_scale, c.dtype)
     if c.positions == "learned":

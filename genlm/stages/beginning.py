@@ -20,6 +20,7 @@ from genlm.train.state import TrainState
 
 HOW = (  # it is computed; not the shape
     "dropout",
+    "embedding_noise",
     "dtype",
     "scan_layers",
     "remat",

@@ -83,9 +83,7 @@ def make_validation(
     if 0 < max_rows < len(row_index):
         some = np.linspace(0, len(row_index) - 1, max_rows).astype(int)
         row_index = row_index.take(some)
-    loss = losses.make_next_token_loss(
-        dataclasses.replace(model, dropout=0.0), vocab_chunk
-    )
+    loss = losses.make_next_token_loss(model.without_chance, vocab_chunk)
 
     process, num_processes = sharding.rows_of_process(mesh)
 

@@ -9,7 +9,6 @@ A look costs a step, without dropout, and changes nothing. Its row, for health.j
                        1e-6 of the largest) on every token of the batch
 """
 
-import dataclasses
 from typing import Any, Callable, Mapping
 
 from flax import traverse_util
@@ -42,9 +41,7 @@ def make_probe(
     Args:
       trained: as of train.step.
     """
-    loss = losses.make_next_token_loss(
-        dataclasses.replace(config, dropout=0.0), vocab_chunk, shares
-    )
+    loss = losses.make_next_token_loss(config.without_chance, vocab_chunk, shares)
     if trained is not None:
         loss = frozen_where_not(trained, loss)
 

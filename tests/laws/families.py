@@ -13,8 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genlm.model import transformer
+from genlm.model import lora, quantized, transformer
 from genlm.model.config import TransformerConfig
+from genlm.model.lora import LoraConfig
 
 BASE = TransformerConfig(
     vocab_size=61,
@@ -120,6 +121,47 @@ def weights(config: TransformerConfig) -> Any:
     return jax.tree.map(array, transformer.param_specs(config))
 
 
+LORA = LoraConfig(rank=3, alpha=6.0, targets=("*",))
+ADAPTED = {  # name: (family, the change of its matrices, bits of these; 0 for all)
+    "lora": ("gqa", LORA, 0),
+    "rslora_scan": ("gemma2_scan", dataclasses.replace(LORA, rank_stabilised=True), 0),
+    "dora": ("gpt2", dataclasses.replace(LORA, dora=True), 0),
+    "8_bits": ("mixtral", None, 8),
+    "4_bits_dora_scan": ("scan", dataclasses.replace(LORA, dora=True), 4),
+    "4_bits_lora_of_some": ("qwen3", dataclasses.replace(LORA, targets=("*/[qo]",)), 4),
+}
+OFTEN = ("4_bits_dora_scan",)  # of the others the tests are slow
+every_adapted = pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (name not in OFTEN))
+        for name in ADAPTED
+    ],
+)
+
+
+@functools.cache
+def adapted(name: str) -> tuple[Any, TransformerConfig]:
+    """Parameters with a change that matters beside them, and the config."""
+    family, change, bits = ADAPTED[name]
+    config = FAMILIES[family]
+    params, specs = weights(config), transformer.param_specs(config)
+    if bits:
+        params = quantized.quantize(params, specs, bits)
+    if change is not None:
+        params = lora.adapted(params, learnt(params, specs, change), change)
+    return params, config
+
+
+def learnt(params: Any, specs: Any, change: LoraConfig) -> Any:
+    """A change of which every array matters."""
+    rng = np.random.default_rng(1)
+    return jax.tree.map(
+        lambda x: x + jnp.asarray(0.25 * rng.standard_normal(x.shape), jnp.float32),
+        lora.initial(params, specs, change, jax.random.key(0)),
+    )
+
+
 def alone(texts: Sequence[Sequence[int]], length: int, pad: int = 0) -> dict[str, Any]:
     """A batch [texts, length] with each text in a row of its own, PAD on the right.
 
@@ -153,9 +195,11 @@ def hidden(params: Any, batch: dict[str, Any], config: TransformerConfig) -> jax
     return transformer.apply(params, batch, config)[0]
 
 
-def logits(config: TransformerConfig, batch: dict[str, Any]) -> jax.Array:
-    """logits_BTV of whole rows under `weights(config)`."""
-    params = weights(config)
+def logits(
+    config: TransformerConfig, batch: dict[str, Any], params: Any = None
+) -> jax.Array:
+    """logits_BTV of whole rows, under `weights(config)` if no others are given."""
+    params = weights(config) if params is None else params
     hidden_BTD = hidden(params, inputs(batch), config)
     return transformer.unembed(params, hidden_BTD, config)
 

@@ -10,7 +10,15 @@ import numpy as np
 import pytest
 
 from genlm.model import transformer
-from tests.laws.families import alone, assert_agree, every_family, logits, weights
+from tests.laws.families import (
+    adapted,
+    alone,
+    assert_agree,
+    every_adapted,
+    every_family,
+    logits,
+    weights,
+)
 
 PROMPTS = (24, 13, 5)  # tokens; padded left to the longest, which is past the window
 AFTER = 32  # tokens that follow each prompt
@@ -50,16 +58,25 @@ def _padded_left(texts: list[np.ndarray]) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("reading", READINGS.values(), ids=READINGS.keys())
 @every_family
 def test_cached_decoding_equals_the_full_forward(config, reading):
+    _require_the_same(weights(config), config, reading)
+
+
+@every_adapted
+def test_cached_decoding_with_changed_weights(name):
+    _require_the_same(*adapted(name), READINGS["prompt, then many, then one by one"])
+
+
+def _require_the_same(params, config, reading):
     assert sum(reading) == SLOTS > config.max_length
     texts = _texts(config.vocab_size)
-    full_BTV = logits(config, alone(texts, SLOTS))
+    full_BTV = logits(config, alone(texts, SLOTS), params)
 
     batch = _padded_left(texts)
     cache = transformer.empty_cache(config, len(texts), SLOTS)
     parts, first = [], 0
     for size in reading:
         part = {name: x[:, first : first + size] for name, x in batch.items()}
-        part_BTV, cache = _read(weights(config), part, cache, config)
+        part_BTV, cache = _read(params, part, cache, config)
         parts.append(part_BTV)
         first += size
     cached_BTV = jnp.concatenate(parts, axis=1)

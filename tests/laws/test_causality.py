@@ -12,7 +12,16 @@ import numpy as np
 
 from genlm.model import transformer
 from genlm.model.config import TransformerConfig
-from tests.laws.families import BASE, alone, assert_agree, every_family, logits, weights
+from tests.laws.families import (
+    BASE,
+    adapted,
+    alone,
+    assert_agree,
+    every_adapted,
+    every_family,
+    logits,
+    weights,
+)
 
 WINDOW = 8
 DOCUMENTS = (8, 5, 7)  # their lengths in the first row; PAD after them
@@ -70,9 +79,20 @@ def _visible(batch: dict[str, np.ndarray], config: TransformerConfig) -> np.ndar
 
 @every_family
 def test_logits_depend_on_their_own_document_so_far_and_on_nothing_else(config):
+    # before the shape is changed, as learned positions are as many as max_length
+    params = weights(dataclasses.replace(config, max_length=WINDOW))
+    _require_sight(params, config)
+
+
+@every_adapted
+def test_sight_with_changed_weights(name):
+    _require_sight(*adapted(name))
+
+
+def _require_sight(params, config):
     config = dataclasses.replace(config, max_length=WINDOW)
     batch = _batch()
-    influence_BTCS = np.asarray(_influence(weights(config), batch, config))
+    influence_BTCS = np.asarray(_influence(params, batch, config))
     visible_BTCS = _visible(batch, config)
     real_BT = batch["segments"] > 0  # what is computed at PAD is never used
     assert np.all(influence_BTCS[real_BT][~visible_BTCS[real_BT]] == 0)

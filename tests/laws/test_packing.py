@@ -14,7 +14,14 @@ import pytest
 
 from genlm.data import batches, rows, shards
 from genlm.train import losses
-from tests.laws.families import alone, assert_agree, every_family, weights
+from tests.laws.families import (
+    adapted,
+    alone,
+    assert_agree,
+    every_adapted,
+    every_family,
+    weights,
+)
 from tests.laws.written import PAD, Written, numbered, write
 
 lengths_of_documents = st.lists(st.integers(2, 40), min_size=1, max_size=40)
@@ -32,6 +39,15 @@ def _loss(params, batch, config):
 def test_packed_rows_give_the_loss_of_their_documents_alone(
     config, tmp_path, monkeypatch
 ):
+    _require_the_same(weights(config), config, tmp_path, monkeypatch)
+
+
+@every_adapted
+def test_packing_with_changed_weights(name, tmp_path, monkeypatch):
+    _require_the_same(*adapted(name), tmp_path, monkeypatch)
+
+
+def _require_the_same(params, config, tmp_path, monkeypatch):
     monkeypatch.setattr(shards, "SHARD_TOKENS", 40)
     rng = np.random.default_rng(0)
     length = config.max_length
@@ -43,8 +59,8 @@ def test_packed_rows_give_the_loss_of_their_documents_alone(
     assert len(split.tokens.shards) > 1 and len(split.rows) < len(documents)
     packed = _all_rows(split, batch_size=len(documents))
 
-    loss, weight = _loss(weights(config), packed, config)
-    loss_alone, weight_alone = _loss(weights(config), alone(documents, length), config)
+    loss, weight = _loss(params, packed, config)
+    loss_alone, weight_alone = _loss(params, alone(documents, length), config)
     assert weight == weight_alone == sum(map(len, documents)) - len(documents)
     assert_agree(loss, loss_alone, config)
 

@@ -5,7 +5,7 @@ Not run by itself. A recipe calls `pretrain()`, changes what is its own, and ret
 
 from ml_collections import ConfigDict
 
-from genlm.model.sizes import SIZES
+from genlm.model.sizes import HOW, SIZES
 
 
 def pretrain(size: str = "nano") -> ConfigDict:
@@ -137,11 +137,53 @@ def pretrain(size: str = "nano") -> ConfigDict:
     )
 
 
+def finetune(source: str = "") -> ConfigDict:
+    """A config of a stage that fine-tunes the run `source`, all of its parameters."""
+    whole = pretrain()
+    same = ("parallel", "optimizer", "train", "eval", "checkpoint", "guard")
+    config = ConfigDict(
+        {
+            "stage": "sft",
+            "seed": 0,
+            "source": source,
+            "data": {
+                "paths": "embedded:questions",
+                "valid_paths": "",
+                "form": "auto",
+                "strict": False,
+                "valid_fraction": 0.1,
+                "row_length": 256,
+                "template": "model",
+                "prepared": "",
+            },
+            "lora": {
+                "rank": 0,
+                "alpha": 16.0,
+                "targets": ("layers/*",),
+                "rank_stabilised": False,
+                "dropout": 0.0,
+                "dora": False,
+                "bits": 0,
+            },
+            "model": {name: whole.model[name] for name in HOW},
+            **{name: whole[name].to_dict() for name in same},
+        }
+    )
+    config.optimizer.update({"learning_rate": 1e-4, "weight_decay": 0.0})
+    config.eval.prompts = ("What is a list?",)
+    return config
+
+
 def smoke(config: ConfigDict) -> ConfigDict:
     """`config` shrunk to two steps of a tiny model on a CPU."""
     config.model.update(SIZES["smoke"])
-    config.data.row_length = 32
     config.tokenizer.vocab_size = min(config.tokenizer.vocab_size, 384)
+    return smoke_training(config)
+
+
+def smoke_training(config: ConfigDict) -> ConfigDict:
+    """`config` shrunk to two steps, whatever its model."""
+    config.data.row_length = 32
     config.train.update({"num_steps": 2, "batch_size": 8, "log_every": 1})
     config.eval.update({"batch_size": 64, "max_tokens": 8})
     config.checkpoint.save_every = 1

@@ -14,6 +14,8 @@ from ml_collections import ConfigDict
 
 from experiments import base
 
+QUESTIONS = ("What is 17 + 25?", "What does str.upper do?", "Reverse the word list.")
+ROW_OF_SMOKE = 128  # tokens: a conversation must fit
 PROMPTS = ("Return a list of", "The following", "If the argument is", "class ", "")
 
 
@@ -32,6 +34,7 @@ def get_config(arg: str = "") -> ConfigDict:
     is_smoke = bool(base.argument(arg, "smoke"))
     if is_smoke:
         base.smoke(pretrain)
+        pretrain.data.row_length = ROW_OF_SMOKE
     prepare = ConfigDict(
         {
             "stage": "prepare",
@@ -57,9 +60,26 @@ def get_config(arg: str = "") -> ConfigDict:
     del pretrain.tokenizer
     return ConfigDict(
         {
-            "stages": ("prepare", "pretrain", "evaluate"),
+            "stages": ("prepare", "pretrain", "evaluate", "sft"),
             "prepare": prepare,
             "pretrain": pretrain,
             "evaluate": evaluate,
+            "sft": _sft(is_smoke),
         }
     )
+
+
+def _sft(is_smoke: bool) -> ConfigDict:
+    """The base model learns to answer, and to stop."""
+    sft = base.finetune("pretrain")
+    sft.data.template = "chatml"
+    sft.model.dtype = "bfloat16"
+    sft.optimizer.update({"name": "muon", "learning_rate": 2e-3, "beta2": 0.98})
+    sft.train.update({"num_steps": 1500, "batch_size": 4})
+    sft.eval.update({"eval_every": 500, "sample_every": 500, "prompts": QUESTIONS})
+    sft.eval.update({"max_tokens": 48, "temperature": 0.0})
+    sft.checkpoint.save_every = 500
+    if is_smoke:
+        base.smoke_training(sft)
+        sft.data.row_length = ROW_OF_SMOKE
+    return sft

@@ -4,7 +4,8 @@ Before: rows and the plan. After: transformer.apply and the losses. A batch is a
 arrays [B, T]:
   tokens     int32   inputs; PAD where a row has nothing
   targets    int32   the token after each input
-  weights    float32 1 where the target is to be learnt, 0 at PAD and between documents
+  weights    float32 1 where the target is to be learnt, 0 at PAD and between documents,
+                     and where the shards' own weights are 0
   segments   int32   1, 2, ... a document of the row; 0 at PAD
   positions  int32   0, 1, ... within a document
 The position in the data is the step and nothing else: no reader has a state to save.
@@ -38,14 +39,20 @@ def gather(tokens: Tokens, rows: Rows, ids: np.ndarray, pad: int) -> Batch:
     slots_BT = np.full((B, T + 1), pad, np.int32)
     segments_BT = np.zeros((B, T + 1), np.int32)
     positions_BT = np.zeros((B, T + 1), np.int32)
-    slots_BT[to] = _read(tokens, np.repeat(shard, length), _ranges(start, length))
+    of = np.repeat(shard, length), _ranges(start, length)
+    slots_BT[to] = _read(tokens.shards, *of)
     segments_BT[to] = np.repeat(number, length)
     positions_BT[to] = _ranges(np.zeros_like(length), length)
     same_BT = (segments_BT[:, 1:] == segments_BT[:, :-1]) & (segments_BT[:, 1:] > 0)
+    weights_BT = same_BT.astype(np.float32)
+    if tokens.weights:
+        trained_BT = np.zeros((B, T + 1), np.float32)
+        trained_BT[to] = _read(tokens.weights, *of)
+        weights_BT *= trained_BT[:, 1:]
     return {
         "tokens": slots_BT[:, :-1],
         "targets": slots_BT[:, 1:],
-        "weights": same_BT.astype(np.float32),
+        "weights": weights_BT,
         "segments": segments_BT[:, :-1],
         "positions": positions_BT[:, :-1],
     }
@@ -57,10 +64,10 @@ def _ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     return np.arange(lengths.sum()) + np.repeat(starts - before, lengths)
 
 
-def _read(tokens: Tokens, shard: np.ndarray, offset: np.ndarray) -> np.ndarray:
+def _read(shards: list[np.memmap], shard: np.ndarray, offset: np.ndarray) -> np.ndarray:
     out = np.empty(len(shard), np.int32)
     for s in np.unique(shard):
-        out[shard == s] = tokens.shards[s][offset[shard == s]]
+        out[shard == s] = shards[s][offset[shard == s]]
     return out
 
 

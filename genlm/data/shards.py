@@ -2,10 +2,11 @@
 
 Before: tokenizer.encode. After: rows. A split ('train', 'valid') is a folder of
   tokens-00000.bin ...   ids, little-endian, in the dtype that index.json names
+  weights-00000.bin ...  uint8, 1 where an id is trained on; without them all are
   documents.npy          [documents, 3] int64: shard, first token, length
-  index.json             counts (documents, tokens, text bytes); dtype
+  index.json             counts (documents, tokens, trained, text bytes); dtype
 A document stands whole in one shard: BOS, its tokens, STOP; no BOS where the tokenizer
-has none.
+has none. A conversation is a document as its template has it.
 """
 
 import array
@@ -27,14 +28,15 @@ class Writer:
     A context manager, so that a disk that is full leaves no file open.
     """
 
-    def __init__(self, folder: Path, vocab_size: int):
+    def __init__(self, folder: Path, vocab_size: int, weighted: bool = False):
         folder.mkdir(parents=True, exist_ok=True)
-        self.folder = folder
+        self.folder, self._weighted = folder, weighted
         self.dtype = np.dtype("<u2" if vocab_size <= 1 << 16 else "<u4")
-        self.bytes = 0
+        self.bytes = self._trained = 0
         self._documents = array.array("q")
         self._shard, self._tokens, self._start = -1, SHARD_TOKENS, 0
         self._file: Any = None
+        self._weights: Any = None
 
     def __enter__(self) -> "Writer":
         return self
@@ -50,6 +52,9 @@ class Writer:
             self._close_shard()
             self._shard, self._tokens = self._shard + 1, 0
             self._file = open(self.folder / f"tokens-{self._shard:05d}.bin", "wb")
+            if self._weighted:
+                name = f"weights-{self._shard:05d}.bin"
+                self._weights = open(self.folder / name, "wb")
         self._start = self._tokens
         if bos is not None:
             self.append(np.asarray([bos]), 0)
@@ -63,8 +68,22 @@ class Writer:
     def end(self, stop: int) -> None:
         """Close the document with `stop`."""
         self.append(np.asarray([stop]), 0)
+        self._trained += self._close_document() - 1
+
+    def add(self, ids: np.ndarray, trained: np.ndarray, num_bytes: int) -> None:
+        """A document of its own: ids [n], which of them are trained on [n], and the
+        bytes of text that those spell."""
+        self.begin(None)
+        self.append(ids, num_bytes)
+        self._weights.write(trained.astype(np.uint8).tobytes())
+        self._trained += int(trained[1:].sum())  # nothing foretells the first
+        self._close_document()
+
+    def _close_document(self) -> int:
+        """Note where the open document stands; its length."""
         length = self._tokens - self._start
         self._documents.extend((self._shard, self._start, length))
+        return length
 
     def close(self) -> dict[str, Any]:
         """Write documents.npy and index.json; returns the index."""
@@ -75,14 +94,16 @@ class Writer:
             "dtype": self.dtype.str,
             "documents": len(documents),
             "tokens": int(documents[:, 2].sum()),
+            "trained": self._trained,
             "bytes": self.bytes,
         }
         (self.folder / "index.json").write_text(json.dumps(index, indent=2) + "\n")
         return index
 
     def _close_shard(self) -> None:
-        if self._file:
-            self._file.close()
+        for file in (self._file, self._weights):
+            if file:
+                file.close()
 
 
 class Tokens:
@@ -100,7 +121,13 @@ class Tokens:
                 np.memmap(path, self.index["dtype"], mode="r")
                 for path in sorted(folder.glob("tokens-*.bin"))
             ]
-            whole = sum(map(len, self.shards)) == self.index["tokens"]
+            self.weights = [
+                np.memmap(path, np.uint8, mode="r")
+                for path in sorted(folder.glob("weights-*.bin"))
+            ]
+            sizes = [sum(map(len, files)) for files in (self.shards, self.weights)]
+            self.trained = int(self.index["trained"])
+            whole = sizes[0] == self.index["tokens"] and sizes[1] in (0, sizes[0])
         except (OSError, ValueError, EOFError, KeyError, TypeError) as error:
             raise UserError(f"{folder} is damaged: {error}; prepare it anew") from error
         if not whole:
@@ -112,4 +139,4 @@ class Tokens:
         Turns nats a token into bits a byte of text. Without BOS the first token of a
         document is read and never a target, though its bytes count.
         """
-        return self.index["bytes"] / (self.index["tokens"] - self.index["documents"])
+        return self.index["bytes"] / self.trained

@@ -69,8 +69,13 @@ def is_held_out(asked: Mapping[str, Any] | str, fraction: float) -> bool:
 
     One question that is held out holds out its whole conversation.
     """
+    return lowest(asked) < fraction
+
+
+def lowest(asked: Mapping[str, Any] | str) -> float:
+    """The fraction, from 0 to 1, from which on `is_held_out` holds it out."""
     keys = [asked] if isinstance(asked, str) else asked["keys"]
-    return any(_hash(key) < fraction * _HASHES for key in keys)
+    return min(_hash(key) for key in keys) / _HASHES
 
 
 def _hash(key: str) -> int:

@@ -15,6 +15,7 @@ from genlm.errors import UserError
 from genlm.interop import config_parts as parts
 from genlm.interop.config_keys import Keys
 from genlm.model.config import TransformerConfig
+from genlm.model.sizes import HOW
 
 Fields = dict[str, Any]
 _MOST_LAYERS = 1000
@@ -23,15 +24,6 @@ _REQUIRED = [
     for field in dataclasses.fields(TransformerConfig)
     if field.default is dataclasses.MISSING
 ]
-_HOW = (  # it is computed
-    "dropout",
-    "embedding_noise",
-    "dtype",
-    "remat",
-    "scan_layers",
-    "expert_dispatch",
-    "capacity_factor",
-)
 
 
 class Key(NamedTuple):
@@ -342,7 +334,7 @@ def _canonical(c: TransformerConfig) -> Fields:
 
 def _unread(c: TransformerConfig) -> set[str]:
     """The fields that change nothing in what such a model computes."""
-    names = set(_HOW)
+    names = set(HOW)
     if c.width_ratio == 1:
         names |= {"mup_base_width"}
     if "L" not in c.kinds:

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 
 from genlm import tokenizer as tokenizers
 from genlm.errors import UserError
-from genlm.model import transformer
+from genlm.interop import trained
 from genlm.model.config import TransformerConfig
+from genlm.model.heads import HeadConfig
 from genlm.parallel import hosts
 from genlm.parallel import mesh as meshes
 from genlm.parallel import sharding, specs
@@ -19,7 +20,8 @@ from genlm.tokenizer.base import Tokenizer
 
 
 class Opened(NamedTuple):
-    """A trained model: what `decode.generate` needs, and the step it is from."""
+    """A trained model: what `decode.generate` needs, and the step it is from. A change
+    of another run's model is merged into it."""
 
     params: Any
     config: TransformerConfig
@@ -91,12 +93,46 @@ def open_run(path: Path, which: str = "last") -> Opened:
     Raises:
       UserError: no such checkpoint, or none is whole.
     """
+    return _open(find(path), which)[0]
+
+
+def open_head(path: Path, which: str = "last") -> tuple[Opened, HeadConfig, Any]:
+    """The model of a run directory, its head and the head's parameters.
+
+    Raises:
+      UserError: as `open_run`, or it has no head.
+    """
     workdir = find(path)
+    head = trained.read(workdir).head
+    if head is None:
+        raise UserError(f"{workdir} is no classifier: its model has no head")
+    opened, of_head = _open(workdir, which)
+    return opened, head, of_head
+
+
+def read_params(workdir: Path, which: str = "last") -> Any:
+    """What a checkpoint of a run holds as params: see `Trained.specs`."""
+    param_specs = trained.read(workdir).specs(read_config(workdir))
+    return _restored(workdir, _steps(workdir, which), param_specs)
+
+
+def _open(workdir: Path, which: str) -> tuple[Opened, Any]:
+    """The model of a run directory, and the parameters of its head, if any."""
     _check_files(workdir)
     config = read_config(workdir)
     tokenizer = tokenizers.load(workdir / "tokenizer")
+    about = trained.read(workdir)
+    base = trained.base_of(workdir, about) if about.base else None
     steps = _steps(workdir, which)
-    param_specs = transformer.param_specs(config)
+    params = _restored(workdir, steps, about.specs(config))
+    params, head = (params["model"], params["head"]) if about.head else (params, None)
+    if base is not None:
+        params = about.merged(open_run(base).params, params, config)
+    return Opened(params, config, tokenizer, steps[-1]), head
+
+
+def _restored(workdir: Path, steps: list[int], param_specs: specs.Specs) -> Any:
+    """The mean of the parameters of checkpoints."""
     mesh = meshes.make(meshes.MeshConfig())
     abstract = jax.tree.map(
         lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
@@ -110,7 +146,7 @@ def open_run(path: Path, which: str = "last") -> Opened:
     def read(step: int) -> Any:
         return checkpoint.restore(workdir, step, {"params": abstract})["params"]
 
-    return Opened(_mean(read, steps), config, tokenizer, steps[-1])
+    return _mean(read, steps)
 
 
 def _mean(read: Callable[[int], Any], steps: list[int]) -> Any:
@@ -130,7 +166,8 @@ def _mean(read: Callable[[int], Any], steps: list[int]) -> Any:
 def _check_files(workdir: Path) -> None:
     """Make sure that shape and tokenizer are as a finished run left them."""
     outputs = lineage.read(workdir).get("outputs", {})
-    own = {n: h for n, h in outputs.items() if n.startswith(("model.", "tokenizer/"))}
+    ours = ("model.", "tokenizer/", trained.NAME)
+    own = {n: h for n, h in outputs.items() if n.startswith(ours)}
     if changed := lineage.changed(workdir, own):
         raise UserError(f"damaged: {changed[0]}")
 

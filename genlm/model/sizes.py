@@ -1,6 +1,12 @@
-"""NAMED SIZES: the shapes that recipes choose from."""
+"""NAMED SIZES: the shapes that recipes choose from, and what of a model's config is no
+shape but how it is computed, so that a run that goes on may choose it anew."""
 
 from typing import Any
+
+HOW = tuple(
+    "dropout embedding_noise dtype scan_layers remat expert_dispatch"
+    " capacity_factor".split()
+)
 
 SIZES: dict[str, dict[str, Any]] = {
     # name: (layers, width, heads, kv heads, head dim, mlp)

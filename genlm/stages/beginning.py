@@ -14,19 +14,10 @@ from genlm import config as configs
 from genlm.errors import UserError
 from genlm.interop.run import find, open_run, read_config
 from genlm.model.config import TransformerConfig
+from genlm.model.sizes import HOW
 from genlm.runs import lineage
 from genlm.stages.prepare import Prepared
 from genlm.train.state import TrainState
-
-HOW = (  # it is computed; not the shape
-    "dropout",
-    "embedding_noise",
-    "dtype",
-    "scan_layers",
-    "remat",
-    "expert_dispatch",
-    "capacity_factor",
-)
 
 
 class Beginning(NamedTuple):

@@ -102,14 +102,22 @@ def make_validation(
 
 
 def make_writer(
-    model: TransformerConfig, tokenizer: Tokenizer, evaluation: EvalConfig, seed: int
+    model: TransformerConfig,
+    tokenizer: Tokenizer,
+    evaluation: EvalConfig,
+    seed: int,
+    chat: bool = False,
 ) -> Callable[[Any], dict[str, list[dict[str, str]]]]:
-    """A function of params: {'samples': what it writes after each of the prompts}."""
+    """A function of params: {'samples': what it writes after each of the prompts}.
+
+    Args:
+      chat: prompts are what a user says.
+    """
     prompts = evaluation.prompts
     write = writing.make_writer(
         model,
         tokenizer,
-        writing.encode(tokenizer, prompts, chat=False),
+        writing.encode(tokenizer, prompts, chat),
         max_tokens=evaluation.max_tokens,
         sampling=SamplingConfig(evaluation.temperature, top_p=evaluation.top_p),
         seed=seed,

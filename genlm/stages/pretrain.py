@@ -28,6 +28,7 @@ from genlm.stages.training import Measure, Parts, Task
 from genlm.train import losses
 from genlm.train import optimizer as optimizers
 from genlm.train.health import make_probe
+from genlm.train.losses import Loss
 
 READS = (*recipes.READS, "source", "data.prepared", "model")
 
@@ -81,12 +82,11 @@ def _task(
         _measures(workdir, prepared, model, recipe, mesh),
         prepared.split("train")[0].bytes_per_token(),
         lambda folder: interop.save_model(folder, model, tokenizer),
-        begin.adopted,
+        adopt=begin.adopted,
         probe=make_probe(
             model,
+            next_token_loss(model, recipe),
             parts.optimizer,
-            vocab_chunk=recipe.train.vocab_chunk,
-            shares=recipe.train.shares,
             num_microbatches=recipe.train.num_microbatches,
             trained=optimizers.trained(recipe.optimizing, parts.specs),
         ),
@@ -95,10 +95,15 @@ def _task(
 
 def make_parts(model: TransformerConfig, recipe: Recipe, mesh: Any) -> Parts:
     """What is compiled once."""
-    train = recipe.train
-    loss = losses.make_next_token_loss(model, train.vocab_chunk, train.shares)
     param_specs = transformer.param_specs(model)
+    loss = next_token_loss(model, recipe)
     return training.make_parts(param_specs, loss, recipe, mesh, model.width_ratio)
+
+
+def next_token_loss(model: TransformerConfig, recipe: Recipe) -> Loss:
+    """The loss of a recipe."""
+    train = recipe.train
+    return losses.make_next_token_loss(model, train.vocab_chunk, train.shares)
 
 
 def _measures(

@@ -61,7 +61,8 @@ class Task(NamedTuple):
 
     adopt: the first state with parameters that are not drawn.
     frozen: arrays that are read and not trained.
-    save: writes what opens the run, beside its checkpoints.
+    save: writes what opens the run, beside its checkpoints; finish: what is made of
+      the last one.
     made: what the stage itself writes into the run, besides the usual.
     """
 
@@ -70,6 +71,7 @@ class Task(NamedTuple):
     measures: tuple[Measure, ...]
     bytes_per_token: float
     save: Callable[[Path], None]
+    finish: Callable[[Path], None] = lambda workdir: None
     adopt: Callable[[TrainState], TrainState] = lambda state: state
     frozen: Any = None
     probe: Callable[[TrainState, Any], dict[str, Any]] | None = None
@@ -121,6 +123,7 @@ def run(
         _train(_Run(workdir, notes, recipe, mesh, task, journal), state)
     hosts.meet("the last checkpoint is written")
     if hosts.is_first():
+        task.finish(workdir)
         lineage.write(workdir, inputs, outputs(workdir, task.made))
     if copy_to:
         remote.push_missing(workdir, copy_to)

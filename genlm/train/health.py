@@ -20,7 +20,7 @@ import optax
 from genlm.model import transformer
 from genlm.model.config import TransformerConfig
 from genlm.parallel import hosts
-from genlm.train import losses
+from genlm.train.losses import Loss
 from genlm.train.state import TrainState
 from genlm.train.step import frozen_where_not, summed_gradients
 
@@ -29,32 +29,38 @@ _EPSILON = 1e-12
 
 def make_probe(
     config: TransformerConfig,
+    loss: Loss,
     optimizer: optax.GradientTransformationExtraArgs,
     *,
-    vocab_chunk: int = 0,
-    shares: losses.Shares = losses.Shares(),
     num_microbatches: int = 1,
     trained: Any = None,
+    frozen: Any = None,
+    model_of: Callable[..., Any] = lambda params, frozen: params,
 ) -> Callable[[TrainState, Any], dict[str, Any]]:
     """A function of a state and the batch it is about to train on: a row.
 
     Args:
-      trained: as of train.step.
+      loss: of the step; here it gets no key, so that nothing is dropped.
+      trained, frozen: as of train.step.
+      model_of: of params and frozen, the parameters of the model.
     """
-    loss = losses.make_next_token_loss(config.without_chance, vocab_chunk, shares)
-    if trained is not None:
-        loss = frozen_where_not(trained, loss)
+
+    def still(params, frozen, batch, key):
+        return loss(params, frozen, batch, None)
+
+    kept = still if trained is None else frozen_where_not(trained, still)
 
     @jax.jit
-    def look(state: TrainState, batch: Mapping[str, jax.Array]):
+    def look(state: TrainState, frozen: Any, batch: Mapping[str, jax.Array]):
         gradients, sums = summed_gradients(
-            loss, state.params, None, batch, state.key, num_microbatches
+            kept, state.params, frozen, batch, state.key, num_microbatches
         )
         gradients = jax.tree.map(lambda g: g / sums["weight"], gradients)
         updates, _ = optimizer.update(
             gradients, state.opt_state, state.params, step=state.step
         )
-        _, inside, _ = transformer.apply(state.params, batch, config, look=True)
+        model = model_of(state.params, frozen)
+        _, inside, _ = transformer.apply(model, batch, config, look=True)
         inside.pop("routing", None)  # sums for losses
         beside = jax.tree.map(
             lambda u, p: u / (p + _EPSILON), _norms(updates), _norms(state.params)
@@ -62,7 +68,7 @@ def make_probe(
         return {"gradient": _norms(gradients), "update": beside, **inside}
 
     def probe(state: TrainState, batch: Any) -> dict[str, Any]:
-        found = hosts.fetch(look(state, batch))
+        found = hosts.fetch(look(state, frozen, batch))
         flat = traverse_util.flatten_dict(found, sep="/")
         return {name: np.asarray(x, np.float64).tolist() for name, x in flat.items()}
 

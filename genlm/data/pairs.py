@@ -99,9 +99,7 @@ def files(config: PairsConfig) -> list[Path]:
     return [path for paths in named for path in sources.resolve(paths)]
 
 
-def _read_passages(
-    config: PairsConfig, report: download.Report
-) -> dict[str, _Passage]:
+def _read_passages(config: PairsConfig, report: download.Report) -> dict[str, _Passage]:
     found: dict[str, _Passage] = {}
     for row, where in _rows(config.passages, report):
         key = _text(row, ID, where)
@@ -118,9 +116,7 @@ def _read_pairs(
     for row, where in _rows(config.paths, report):
         key = _text(row, config.passage, where)
         if not config.passages:
-            passages.setdefault(
-                key, _passage(row, config.passage, config.group, where)
-            )
+            passages.setdefault(key, _passage(row, config.passage, config.group, where))
         elif key not in passages:
             raise UserError(f"{where}: data.passages has no passage {key!r}")
         yield _text(row, config.query, where), key

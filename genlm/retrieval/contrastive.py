@@ -10,27 +10,19 @@ from typing import Any, Callable, Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from genlm.model.config import TransformerConfig
-from genlm.retrieval import embed
+from genlm.retrieval import embed, neighbours
 
 SIDES = ("query", "passage")
 _ROWS = ("tokens", "segments", "positions", "pooled")  # of either side, as of `padded`
-# model_of(params, frozen, key): the parameters of the model that embeds
-ModelOf = Callable[[Any, Any, jax.Array | None], Any]
-
-
-def as_trained(params: Any, frozen: Any, key: jax.Array | None) -> Any:
-    """What is trained is the model itself."""
-    del frozen, key
-    return params
 
 
 def make_contrastive_loss(
     config: TransformerConfig,
     temperature: float,
     sizes: Sequence[int],
-    model_of: ModelOf = as_trained,
 ) -> Callable[..., tuple[jax.Array, dict[str, jax.Array]]]:
     """The loss of queries [B, ...] against passages [B, P, ...], of which the first is
     a query's own and the others are its hard negatives.
@@ -45,11 +37,11 @@ def make_contrastive_loss(
     """
 
     def contrastive_loss(params, frozen, batch, key):
-        keys = [None] * 3 if key is None else jax.random.split(key, 3)
-        model = model_of(params, frozen, keys[0])
+        del frozen
+        keys = [None, None] if key is None else jax.random.split(key)
         query_BD, passage_XD = (
-            embed.pooled_vectors(model, _side(batch, side), config, key)
-            for side, key in zip(SIDES, keys[1:])
+            embed.pooled_vectors(params, _side(batch, side), config, key)
+            for side, key in zip(SIDES, keys)
         )
         weights_B, is_other_BX = batch["weights"][:, 0], others(batch["passage_ids"])
         loss, correct = 0.0, 0.0
@@ -86,6 +78,25 @@ def info_nce(
     other_BX = jnp.where(is_other_BX, scores_BX, lowest)
     total_B = jnp.logaddexp(own_B, jax.nn.logsumexp(other_BX, axis=1))
     return total_B - own_B, own_B > jnp.max(other_BX, axis=1)
+
+
+def held_out(
+    queries_QD: np.ndarray,
+    passages_ND: np.ndarray,
+    own_Q: np.ndarray,
+    temperature: float,
+) -> dict[str, float]:
+    """Of queries that look for their own among all passages: the loss in nats, and the
+    shares that find it first, and among the first ten."""
+    ranks_Q = neighbours.ranks(queries_QD, passages_ND, own_Q)
+    scores_QN = queries_QD @ passages_ND.T / temperature
+    own = np.take_along_axis(scores_QN, own_Q[:, None], axis=1)[:, 0]
+    highest_Q1 = scores_QN.max(axis=1, keepdims=True)
+    total = np.log(np.exp(scores_QN - highest_Q1).sum(axis=1)) + highest_Q1[:, 0]
+    return {
+        "valid_loss": float(np.mean(total - own)),
+        **{f"valid_recall_{k}": float(np.mean(ranks_Q < k)) for k in (1, 10)},
+    }
 
 
 def _side(batch: dict[str, jax.Array], side: str) -> dict[str, jax.Array]:

@@ -18,7 +18,7 @@ PARAMS = tiny.params()
 def vectors(texts, batch_size=32, **how) -> np.ndarray:
     how = Pooling(**{"max_length": 64, **how})
     return embed.embed(
-        PARAMS, MODEL, TOKENIZER, texts, how, batch_size=batch_size
+        PARAMS, MODEL, TOKENIZER, how, texts, batch_size=batch_size
     ).vectors
 
 
@@ -69,7 +69,7 @@ def test_a_longer_text_is_cut_and_counted(pool: str):
     room = 8 - 1 - (pool == "last")  # BOS, and STOP
     texts = ["x" * room, "y" * (room + 1), "z" * 500]
     how = Pooling(pool, max_length=8)
-    found = embed.embed(PARAMS, MODEL, TOKENIZER, texts, how)
+    found = embed.embed(PARAMS, MODEL, TOKENIZER, how, texts)
     assert found.num_cut == 2
     same = vectors(["y" * room, "z" * room], pool=pool, max_length=8)
     assert tiny.distance(found.vectors[1:], same) < 1e-6

@@ -29,6 +29,8 @@ def pretrain(size: str = "nano") -> ConfigDict:
                 "valid_fraction": 0.1,
                 "row_length": 256,
                 "prepared": "",
+                "replay": "",
+                "replay_share": 0.0,
             },
             "model": {
                 **SIZES[size],
@@ -113,6 +115,7 @@ def pretrain(size: str = "nano") -> ConfigDict:
                 "batch_size": 32,
                 "sample_every": 250,
                 "prompts": ("",),
+                "chat": False,
                 "max_tokens": 128,
                 "temperature": 0.8,
                 "top_p": 1.0,
@@ -135,6 +138,11 @@ def pretrain(size: str = "nano") -> ConfigDict:
             },
         }
     )
+
+
+def of_prepared(stage: str) -> ConfigDict:
+    """A section `data` that names an earlier stage."""
+    return ConfigDict({"prepared": stage, "replay": "", "replay_share": 0.0})
 
 
 def finetune(source: str = "") -> ConfigDict:
@@ -170,7 +178,7 @@ def finetune(source: str = "") -> ConfigDict:
         }
     )
     config.optimizer.update({"learning_rate": 1e-4, "weight_decay": 0.0})
-    config.eval.prompts = ("What is a list?",)
+    config.eval.update({"prompts": ("What is a list?",), "chat": True})
     return config
 
 

@@ -43,28 +43,40 @@ def get_config(arg: str = "") -> ConfigDict:
             "data": pretrain.data.to_dict(),
         }
     )
-    on_the_way = ("eval_every", "max_rows", "sample_every")
-    at_once = {k: v for k, v in pretrain.eval.items() if k not in on_the_way}
-    evaluate = ConfigDict(
-        {
-            "stage": "evaluate",
-            "seed": pretrain.seed,
-            "source": "pretrain",
-            "checkpoint": "last",  # the best was picked by the text it is scored on
-            "order": 2 if is_smoke else 5,
-            "data": {"prepared": "prepare"},
-            "eval": at_once,
-        }
-    )
-    pretrain.data = ConfigDict({"prepared": "prepare"})
+    evaluate = _evaluation(pretrain, "pretrain", "prepare", ())
+    evaluate.order = 2 if is_smoke else 5
+    sft = _sft(is_smoke)
+    exam = _evaluation(sft, "sft", "", ("questions",))
+    exam.tasks.limit = 8 if is_smoke else 200
+    pretrain.data = base.of_prepared("prepare")
     del pretrain.tokenizer
     return ConfigDict(
         {
-            "stages": ("prepare", "pretrain", "evaluate", "sft"),
+            "stages": ("prepare", "pretrain", "evaluate", "sft", "exam"),
             "prepare": prepare,
             "pretrain": pretrain,
             "evaluate": evaluate,
-            "sft": _sft(is_smoke),
+            "sft": sft,
+            "exam": exam,
+        }
+    )
+
+
+def _evaluation(
+    of: ConfigDict, source: str, prepared: str, tasks: tuple[str, ...]
+) -> ConfigDict:
+    """The stage `source`, whose recipe is `of`, on held-out text and on tasks."""
+    on_the_way = ("eval_every", "max_rows", "sample_every")
+    return ConfigDict(
+        {
+            "stage": "evaluate",
+            "seed": of.seed,
+            "source": source,
+            "checkpoint": "last",  # the best was picked by the text it is scored on
+            "order": 5,
+            "data": {"prepared": prepared},
+            "eval": {k: v for k, v in of.eval.items() if k not in on_the_way},
+            "tasks": {"names": tasks, "data": "", "limit": 0},
         }
     )
 

@@ -77,6 +77,6 @@ def _pretrain(parent: ConfigDict, shape: dict[str, int], tokens: int) -> ConfigD
     config.train.num_steps = num_steps
     config.eval.update({"eval_every": num_steps, "sample_every": 0, "batch_size": 64})
     config.checkpoint.update({"save_every": num_steps, "keep_last": 1})
-    config.data = ConfigDict({"prepared": "prepare"})
+    config.data = base.of_prepared("prepare")
     del config.tokenizer
     return config

@@ -33,7 +33,7 @@ def get_config(arg: str = "") -> ConfigDict:
     prepare = {"stage": "prepare", "seed": 0}
     prepare |= {name: train[name].to_dict() for name in ("tokenizer", "data")}
     train.source = "model"
-    train.data = ConfigDict({"prepared": "prepare"})
+    train.data = base.of_prepared("prepare")
     del train.tokenizer
     return ConfigDict(
         {

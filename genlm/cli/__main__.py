@@ -14,6 +14,7 @@ VERBS = {
     "sweep": "run a config at several settings and seeds, and compare",
     "plan": "say what a recipe needs on TPUs that are not here",
     "generate": "continue prompts with a trained model",
+    "eval": "measure runs on tasks, side by side",
     "chat": "talk with a model of conversations",
     "import": "make a run of a public model",
     "export": "write a run as a folder that other tools open",
@@ -44,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     if argv is None:
         argv = sys.argv[1:]
-        if argv and argv[0] in ("run", "sweep", "generate", "chat"):
+        if argv and argv[0] in ("run", "sweep", "generate", "eval", "chat"):
             _take_huge_pages()
     name = f"genlm {argv[0]}" if argv else "genlm"
     _print_anything()

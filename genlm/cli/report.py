@@ -43,7 +43,7 @@ def main(arguments: argparse.Namespace) -> int:
 
     for folder in folders:
         page = out or folder / "report.html"
-        report.write(folder, page, _num_parameters)
+        report.write(folder, page, _num_parameters, _difference)
         print(page)
     return 0
 
@@ -70,3 +70,13 @@ def _flops_per_token(shape: dict[str, Any]) -> int:
         config.head_dim,
         config.max_length,
     )
+
+
+def _difference(
+    metric: str, ours: list[dict[str, Any]], theirs: list[dict[str, Any]]
+) -> tuple[float, float, float] | None:
+    """(value, low, high) of a metric of ours less that of theirs, row by row."""
+    from genlm.evaluate import metrics
+
+    found = metrics.difference(metric, ours, theirs)
+    return None if found is None else (found.value, found.low, found.high)

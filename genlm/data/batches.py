@@ -12,7 +12,7 @@ The position in the data is the step and nothing else: no reader has a state to 
 """
 
 import itertools
-from typing import Iterator
+from typing import Iterable, Iterator
 
 import numpy as np
 
@@ -103,8 +103,12 @@ class TrainBatches:
         whole = self._plan.rows(step)
         share = len(whole) // self._num_processes
         first = whole.start + self._process * share
-        ids = [self._ids[place] for place in range(first, first + share)]
-        return gather(self._tokens, self._rows, np.asarray(ids), self._pad)
+        return self.at(range(first, first + share))
+
+    def at(self, places: Iterable[int]) -> Batch:
+        """The rows that stand there in the order of all epochs."""
+        ids = np.asarray([self._ids[place] for place in places], np.int64)
+        return gather(self._tokens, self._rows, ids, self._pad)
 
 
 def valid_batches(

@@ -37,7 +37,7 @@ def index(documents: np.ndarray, length: int) -> Rows:
     """Pack documents [documents, 3] (shard, first token, length) into rows."""
     pieces = _cut(documents, length)
     order = np.argsort(-pieces[:, 2], kind="stable")
-    row_of = _best_fit(pieces[order, 2], length + 1)
+    row_of = best_fit(pieces[order, 2], length + 1)
     by_row = np.argsort(row_of, kind="stable")
     counts = np.bincount(row_of, minlength=1 if len(row_of) else 0)
     starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
@@ -54,7 +54,7 @@ def _cut(documents: np.ndarray, length: int) -> np.ndarray:
     return np.stack([shard, start + offset, np.minimum(size - offset, length + 1)], 1)
 
 
-def _best_fit(lengths: np.ndarray, capacity: int) -> np.ndarray:
+def best_fit(lengths: np.ndarray, capacity: int) -> np.ndarray:
     """Row [pieces] of each piece, longest first: the fullest open row that takes it.
 
     `open_rows[s]` are the rows with s slots left; a bit set of the sizes s in use

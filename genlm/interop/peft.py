@@ -2,8 +2,9 @@
 
 Before: a folder that somebody else made, and the shape of the model that it changes.
 After: `lora.merge`. PEFT holds lora_A [r, in] and lora_B [out, r] of each layer's
-module; ours are a_LIr and b_LrO. Modules are named as in the family's files, with
-`base_model.model.` before. What comes in is what goes out, bit for bit, in float32.
+module, and with DoRA lora_magnitude_vector [out]; ours are a_LIr, b_LrO and m_LO.
+Modules are named as in the family's files, with `base_model.model.` before. What comes
+in is what goes out, bit for bit, in float32.
 """
 
 from pathlib import Path
@@ -24,6 +25,7 @@ from genlm.runs import directory
 
 _FILE, _PICKLE = "adapter_model.safetensors", "adapter_model.bin"
 _PREFIX, _WEIGHT = "base_model.model.", ".weight"
+_NAMES = {"a": "lora_A.weight", "b": "lora_B.weight", "m": "lora_magnitude_vector"}
 
 
 class Module(NamedTuple):
@@ -35,11 +37,9 @@ class Module(NamedTuple):
     outputs: int
     is_conv: bool  # a Conv1D of transformers, [in, out]
 
-    @property
-    def tensors(self) -> tuple[str, str]:
-        """The names of lora_A and lora_B."""
-        first, second = (f"{_PREFIX}{self.name}.lora_{x}{_WEIGHT}" for x in "AB")
-        return first, second
+    def tensor(self, factor: str) -> str:
+        """The name of a factor (a, b or m) in the file."""
+        return f"{_PREFIX}{self.name}.{_NAMES[factor]}"
 
     @property
     def layer(self) -> int:
@@ -50,9 +50,13 @@ class Module(NamedTuple):
         """Our paths of what it holds."""
         return tuple(slot.row.ours for slot in self.slots)
 
-    def shapes(self, rank: int) -> dict[str, tuple[int, int]]:
-        a, b = self.tensors
-        return {a: (rank, self.inputs), b: (self.outputs, rank)}
+    def shapes(self, rank: int, dora: bool) -> dict[str, tuple[int, ...]]:
+        """What the file holds of it."""
+        shapes: dict[str, tuple[int, ...]] = {
+            self.tensor("a"): (rank, self.inputs),
+            self.tensor("b"): (self.outputs, rank),
+        }
+        return shapes | ({self.tensor("m"): (self.outputs,)} if dora else {})
 
 
 def is_adapter(folder: Path) -> bool:
@@ -90,22 +94,29 @@ def read_adapter(
     _, file = files(folder)
     settings = peft_config.read(folder, config.num_layers)
     found = tensor_file.read_header(file).tensors
-    modules = _changed(file, found, config, family)
-    _check_shapes(file, found, modules, settings.rank)
+    modules = _changed(file, found, settings, config, family)
+    _check_shapes(file, found, modules, settings)
     _require_named(file, settings.targets, modules, config, family)
     targets = dict.fromkeys(path for module in modules for path in module.targets)
     lora_config = LoraConfig(
-        settings.rank, settings.alpha, tuple(targets), settings.rank_stabilised
+        settings.rank,
+        settings.alpha,
+        tuple(targets),
+        settings.rank_stabilised,
+        settings.dropout,
+        settings.dora,
     )
     specs = lora.lora_specs(transformer.param_specs(config), lora_config)
     tree = jax.tree.map(lambda spec: np.empty(spec.shape, np.float32), specs)
     ours = lora.factors(tree)
     for module in modules:
-        a, b = (tensor_file.read(file, n, found[n]) for n in module.tensors)
-        parts = b.reshape(len(module.slots), -1, settings.rank)
-        for slot in module.slots:
-            ours[slot.row.ours]["a"][slot.at] = a.T
-            ours[slot.row.ours]["b"][slot.at] = parts[slot.row.part].T
+        for factor in ours[module.targets[0]]:
+            name = module.tensor(factor)
+            x = tensor_file.read(file, name, found[name])
+            parts = np.split(x, 1 if factor == "a" else len(module.slots))
+            for slot in module.slots:
+                own = parts[0] if factor == "a" else parts[slot.row.part]
+                ours[slot.row.ours][factor][slot.at] = own.T
     return lora_config, tree
 
 
@@ -132,13 +143,17 @@ def _modules(config: TransformerConfig, family: str) -> list[Module]:
 def _changed(
     file: Path,
     found: Mapping[str, tensor_file.Entry],
+    settings: peft_config.Settings,
     config: TransformerConfig,
     family: str,
 ) -> list[Module]:
     """The modules of every layer whose kind the file has a tensor of."""
-    modules = _modules(config, family)
-    kinds = {m.targets for m in modules if any(n in found for n in m.tensors)}
-    known = {name for module in modules for name in module.tensors}
+    names = {
+        m: m.shapes(settings.rank, settings.dora) for m in _modules(config, family)
+    }
+    modules = list(names)
+    kinds = {m.targets for m in modules if not found.keys().isdisjoint(names[m])}
+    known = {name for own in names.values() for name in own}
     for name in found:
         if name not in known:
             raise UserError(
@@ -154,12 +169,12 @@ def _check_shapes(
     file: Path,
     found: Mapping[str, tensor_file.Entry],
     modules: list[Module],
-    rank: int,
+    settings: peft_config.Settings,
 ) -> None:
     """Make sure that both tensors of each module are there, and as large as they are to
     be."""
     for module in modules:
-        for name, shape in module.shapes(rank).items():
+        for name, shape in module.shapes(settings.rank, settings.dora).items():
             if name not in found:
                 raise UserError(
                     f"{file} lacks the tensor {name}; a matrix is changed in all layers"
@@ -168,7 +183,7 @@ def _check_shapes(
             if found[name].shape != shape:
                 raise UserError(
                     f"{file}: the tensor {name} is of shape {found[name].shape}, but"
-                    f" r = {rank} and the model ask for {shape}"
+                    f" r = {settings.rank} and the model ask for {shape}"
                 )
 
 
@@ -223,9 +238,9 @@ def write_adapter(
     ]
     for module in modules:
         _require_one(module, ours)
-    shapes: dict[str, tuple[int, int]] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
     for module in modules:
-        shapes |= module.shapes(lora_config.rank)
+        shapes |= module.shapes(lora_config.rank, lora_config.dora)
     is_conv = any(module.is_conv for module in modules)
     targets = _ends(modules, config, family)
     with folders.exporting(out) as partial:
@@ -249,10 +264,11 @@ def _tensors(
     modules: list[Module], ours: Mapping[str, Any]
 ) -> Iterator[tuple[str, np.ndarray]]:
     for module in modules:
-        factors = [ours[path] for path in module.targets]
-        a = factors[0]["a"][module.layer].T
-        b = np.concatenate([each["b"][module.layer].T for each in factors])
-        yield from zip(module.tensors, (a, b))
+        own = [ours[path] for path in module.targets]
+        for factor in own[0]:
+            parts = own[:1] if factor == "a" else own
+            x = np.concatenate([each[factor][module.layer].T for each in parts])
+            yield module.tensor(factor), x
 
 
 def _ends(modules: list[Module], config: TransformerConfig, family: str) -> list[str]:

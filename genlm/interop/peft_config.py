@@ -17,7 +17,7 @@ _LARGEST = 2**31 - 1
 # How it was trained, where it is from, and keys of what `_FIXED` or the tensors decide.
 _HARMLESS = frozenset("""
     auto_mapping exclude_modules fan_in_fan_out inference_mode layers_pattern
-    lora_dropout megatron_core peft_version qalora_group_size revision runtime_config
+    megatron_core peft_version qalora_group_size revision runtime_config
     """.split())
 # What else must be so, because no other change is known here; null is always fine.
 _FIXED: dict[str, tuple[Any, ...]] = {
@@ -43,7 +43,6 @@ _FIXED: dict[str, tuple[Any, ...]] = {
     "target_parameters": ([],),
     "trainable_token_indices": ([], {}),
     "use_bdlora": (False,),
-    "use_dora": (False,),
     "use_qalora": (False,),
     "velora_config": (),
 }
@@ -61,6 +60,8 @@ class Settings(NamedTuple):
     rank: int
     alpha: float
     rank_stabilised: bool
+    dropout: float
+    dora: bool
     targets: tuple[str, ...] | None
     base: str
 
@@ -81,7 +82,9 @@ def read(folder: Path, num_layers: int) -> Settings:
     settings = Settings(
         rank=_rank(path, keys.pop("r", None)),
         alpha=_alpha(path, keys.pop("lora_alpha", None)),
-        rank_stabilised=_flag(path, keys.pop("use_rslora", False)),
+        rank_stabilised=_flag(path, "use_rslora", keys),
+        dropout=_dropout(path, keys.pop("lora_dropout", 0.0)),
+        dora=_flag(path, "use_dora", keys),
         targets=_targets(path, keys.pop("target_modules", None), keys),
         base=_base(path, keys.pop("base_model_name_or_path", "")),
     )
@@ -111,10 +114,17 @@ def _alpha(path: Path, value: Any) -> float:
     return float(value)
 
 
-def _flag(path: Path, value: Any) -> bool:
+def _flag(path: Path, key: str, keys: dict[str, Any]) -> bool:
+    value = keys.pop(key, False)
     if type(value) is not bool:
-        _refuse(path, "use_rslora", value, "true or false works")
+        _refuse(path, key, value, "true or false works")
     return value
+
+
+def _dropout(path: Path, value: Any) -> float:
+    if type(value) not in (int, float) or not 0 <= value < 1:
+        _refuse(path, "lora_dropout", value, "a number from 0 and below 1 works")
+    return float(value)
 
 
 def _targets(path: Path, value: Any, keys: dict[str, Any]) -> tuple[str, ...] | None:
@@ -161,8 +171,9 @@ def content(
         "r": config.rank,
         "lora_alpha": int(alpha) if alpha == int(alpha) else alpha,
         "use_rslora": config.rank_stabilised,
+        "use_dora": config.dora,
         "target_modules": list(targets),
-        "lora_dropout": 0.0,
+        "lora_dropout": config.dropout,
         "bias": "none",
         "fan_in_fan_out": fan_in_fan_out,
         "init_lora_weights": True,

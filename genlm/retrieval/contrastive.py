@@ -6,7 +6,7 @@ negatives among them, its own is to be told. Under jit a batch is one array, wha
 devices hold it, so the passages of all devices are negatives to each other.
 """
 
-from typing import Any, Callable, Sequence
+from typing import Callable, Sequence
 
 import jax
 import jax.numpy as jnp

@@ -29,6 +29,7 @@ class Stage:
     events: list[dict[str, Any]]
     health: list[dict[str, Any]]
     results: dict[str, Any]
+    rows: list[dict[str, Any]]  # of tasks
 
     @classmethod
     def read(cls, name: str, folder: Path) -> "Stage":
@@ -44,6 +45,7 @@ class Stage:
             events=metrics.read(folder / "events.jsonl"),
             health=metrics.read(folder / "health.jsonl"),
             results=_json(folder / "results.json"),
+            rows=metrics.read(folder / "rows.jsonl"),
         )
 
     @property
@@ -90,6 +92,17 @@ class Stage:
     def bits(self) -> dict[str, float]:
         """Held-out bits a byte, of the model and of baselines."""
         return self.results["bits_per_byte"] if "bits_per_byte" in self.results else {}
+
+    @property
+    def tasks(self) -> dict[str, dict[str, Any]]:
+        """What it does on each task."""
+        return self.results["tasks"] if "tasks" in self.results else {}
+
+    @property
+    def measured(self) -> str:
+        """Its name, and that of the run that it measured."""
+        source = Path(self.config["source"]).name if "source" in self.config else ""
+        return f"{source} ({self.name})" if source else self.name
 
     def is_made_from(self, other: "Stage") -> bool:
         """Whether the outputs of `other` are an input of this stage."""

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 
 from genlm.runs import axes, contents, directory, inside
 from genlm.runs import page as pages
-from genlm.runs import plots
+from genlm.runs import plots, results
 from genlm.runs.contents import Count, Stage
+from genlm.runs.results import Difference
 
 _OWN = "this model"  # what the evaluated model's name in results.json begins with
 _SHOWN_SAMPLINGS = 8
@@ -45,16 +46,19 @@ class Training(NamedTuple):
     checkpoints: list[tuple[int, str]]
 
 
-def write(folder: Path, out: Path, count: Count) -> None:
+def write(
+    folder: Path, out: Path, count: Count, difference: Difference | None = None
+) -> None:
     """Write the page of `folder`, a stage's run or a life, to `out`."""
-    directory.write_atomic(out, page(folder, count))
+    directory.write_atomic(out, page(folder, count, difference))
 
 
-def page(folder: Path, count: Count) -> str:
+def page(folder: Path, count: Count, difference: Difference | None = None) -> str:
     """The HTML of a stage's run directory, or of a life's.
 
     Args:
       count: how many parameters a model has.
+      difference: of two stages on a task; without it, intervals alone are shown.
 
     Raises:
       UserError: there is nothing to report, or no matplotlib or jinja2.
@@ -70,6 +74,7 @@ def page(folder: Path, count: Count) -> str:
         models=models,
         trainings=[_training(s, stages) for s in stages if s.metrics],
         results=[(s, _bars(s.bits)) for s in stages if s.results],
+        tasks=results.tables(stages, difference),
     )
 
 

@@ -2,8 +2,8 @@
 
 A config with `stage` is one stage, run in the workdir. A config with `stages` is a
 life: each named section is a stage config, run in order in workdir/<name>; where such
-a section's `data.prepared`, `source`, `base` or `runs` names an earlier stage, it means
-that stage's directory. A stage module has READS (what must stand in its config),
+a section's `data.prepared`, `source`, `runs` and the like name an earlier stage, they
+mean that stage's directory. A stage module has READS (what must stand in its config),
 read(config), which checks every value, and run(config, workdir).
 """
 
@@ -21,7 +21,8 @@ from genlm.runs import directory
 from genlm.stages import rerun
 
 STAGES = tuple(
-    "prepare pretrain sft embed evaluate fit check import_model answer".split()
+    "prepare pretrain sft distill embed evaluate gain fit check import_model"
+    " answer".split()
 )
 
 
@@ -79,7 +80,7 @@ def _section(config: ConfigDict, name: str, workdir: Path) -> ConfigDict:
     earlier = config.stages[: config.stages.index(name)]
 
     def place(key: str, value: str) -> str:
-        if value in earlier:
+        if value.partition("/")[0] in earlier:  # a stage, or a folder in one
             return str(workdir / value)
         if value and not Path(value).is_dir():
             raise UserError(
@@ -90,15 +91,18 @@ def _section(config: ConfigDict, name: str, workdir: Path) -> ConfigDict:
 
     places = (
         (section.get("data", ConfigDict()), "prepared"),
+        (section.get("data", ConfigDict()), "replay"),
         (section.get("tokenizer", ConfigDict()), "source"),
         (section, "source"),
+        (section, "teacher"),
         (section, "base"),
     )
     for node, key in places:
         if key in node:
             node[key] = place(key, node[key])
-    if "runs" in section:
-        section.runs = tuple(place("runs", value) for value in section.runs)
+    for key in ("runs", "texts"):
+        if key in section:
+            section[key] = tuple(place(key, value) for value in section[key])
     return section
 
 

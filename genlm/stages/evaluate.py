@@ -1,11 +1,12 @@
-"""EVALUATE: a trained run beside what any model must beat, and what it writes.
+"""EVALUATE: a run beside what any model must beat, on tasks, and what it writes.
 
 Writes results.json: bits a byte of the held-out text for the model and for each
-baseline, all on the same bytes, and samples.
+baseline, all on the same bytes; what it does on tasks; and samples. rows.jsonl holds
+the tasks' rows one by one, so that two stages of a life can be compared on each.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 import numpy as np
@@ -13,22 +14,30 @@ import numpy as np
 from genlm import config as configs
 from genlm.errors import UserError
 from genlm.evaluate import baselines
-from genlm.interop.run import find, is_choice, open_run
+from genlm.interop.run import Opened, find, is_choice, open_run
 from genlm.parallel import hosts
 from genlm.parallel import mesh as meshes
 from genlm.parallel import sharding
 from genlm.runs import directory, lineage
 from genlm.runs.progress import track
-from genlm.stages import rerun
+from genlm.stages import measuring, rerun
 from genlm.stages.beginning import check_tokenizers
 from genlm.stages.hooks import EvalConfig, make_validation, make_writer
+from genlm.stages.measuring import TasksConfig
 from genlm.stages.prepare import Prepared
 
 _LONGEST = 64 << 20  # bytes: xz looks no further back, and n-grams need 40 a token
-READS = ("seed", "source", "checkpoint", "order", "data.prepared", "eval")
+READS = ("seed", "source", "checkpoint", "order", "data.prepared", "eval", "tasks")
 
 
-def read(config: ConfigDict) -> EvalConfig:
+class Asked(NamedTuple):
+    """What is written and measured, and on which tasks."""
+
+    evaluation: EvalConfig
+    tasks: TasksConfig
+
+
+def read(config: ConfigDict) -> Asked:
     """What this stage reads of a config, checked."""
     if type(config.order) is not int or config.order < 1:
         raise UserError(f"order {config.order!r} is not a positive number")
@@ -37,17 +46,25 @@ def read(config: ConfigDict) -> EvalConfig:
             f"checkpoint {config.checkpoint!r} is not 'last', 'best', a step or"
             " 'mean:K'"
         )
-    return configs.to_dataclass(EvalConfig, config.eval)
+    asked = Asked(
+        configs.to_dataclass(EvalConfig, config.eval),
+        configs.to_dataclass(TasksConfig, config.tasks),
+    )
+    if not config.data.prepared and not asked.tasks.names:
+        raise UserError("data.prepared and tasks.names are empty: nothing to measure")
+    return asked
 
 
 def run(config: ConfigDict, workdir: Path) -> None:
-    """Measure the run `config.source`; write workdir/results.json."""
-    evaluation = read(config)
+    """Measure the run `config.source`; write workdir/results.json and rows.jsonl."""
+    asked = read(config)
     source = find(Path(config.source))
-    prepared = Prepared(Path(config.data.prepared))
+    prepared = Prepared(Path(config.data.prepared)) if config.data.prepared else None
+    questions = asked.tasks.questions()
     inputs = {
         str(source): {"sha256": lineage.digest(lineage.read(source).get("outputs"))},
-        **prepared.inputs,
+        **(prepared.inputs if prepared else {}),
+        **asked.tasks.inputs(),
     }
     is_done = rerun.is_finished(config, workdir, inputs, renew=True)
     if is_done and lineage.read(source).get("outputs"):  # else it may have gone on
@@ -55,21 +72,37 @@ def run(config: ConfigDict, workdir: Path) -> None:
         return
     hosts.setup()
     directory.create(workdir)
-    params, model, tokenizer, step = open_run(source, str(config.checkpoint))
-    check_tokenizers(source / "tokenizer", prepared.folder / "tokenizer")
-    _note_other_data(source, prepared)
+    opened = open_run(source, str(config.checkpoint))
+    write = make_writer(opened.config, opened.tokenizer, asked.evaluation, config.seed)
+    results: dict[str, Any] = {}
+    if prepared:
+        check_tokenizers(source / "tokenizer", prepared.folder / "tokenizer")
+        _note_other_data(source, prepared)
+        bits = _held_out(opened, prepared, asked.evaluation)
+        results["bits_per_byte"] = bits | _baselines(prepared, config.order)
+    found = measuring.measure(opened, source, questions)
+    results |= {"tasks": found.tasks} if questions else {}
+    results |= write(opened.params)
+    rerun.save_config(config, workdir)
+    files = ["results.json"]
+    if questions:
+        measuring.write_rows(workdir / "rows.jsonl", found.rows)
+        files.append("rows.jsonl")
+    directory.write_json(workdir / "results.json", results)
+    lineage.write(workdir, inputs, lineage.of_outputs(workdir, files))
+    _show(results)
+
+
+def _held_out(
+    opened: Opened, prepared: Prepared, evaluation: EvalConfig
+) -> dict[str, float]:
+    """Bits a byte of the held-out text, by the model's name."""
     mesh = meshes.make(meshes.MeshConfig())
     with sharding.laid_out(mesh):
         evaluation.check_division(sharding.ways(mesh, "batch"))
-        validate = make_validation(prepared, model, evaluation.batch_size, mesh)
-        bits = {f"this model, step {step}": validate(params)["valid_bits_per_byte"]}
-    bits |= _baselines(prepared, config.order)
-    write = make_writer(model, tokenizer, evaluation, config.seed)
-    results = {"bits_per_byte": bits, **write(params)}
-    rerun.save_config(config, workdir)
-    directory.write_json(workdir / "results.json", results)
-    lineage.write(workdir, inputs, lineage.of_outputs(workdir, ["results.json"]))
-    _show(results)
+        validate = make_validation(prepared, opened.config, evaluation.batch_size, mesh)
+        bits = validate(opened.params)["valid_bits_per_byte"]
+    return {f"this model, step {opened.step}": bits}
 
 
 def _note_other_data(source: Path, prepared: Prepared) -> None:
@@ -125,9 +158,17 @@ def _documents(prepared: Prepared, split: str) -> list[np.ndarray]:
 
 
 def _show(results: dict[str, Any]) -> None:
-    print("held-out bits a byte (lower is better):")
-    for name, bits in sorted(results["bits_per_byte"].items(), key=lambda kv: kv[1]):
-        print(f"  {bits:.3f}  {name}")
+    if "bits_per_byte" in results:
+        print("held-out bits a byte (lower is better):")
+        rows = sorted(results["bits_per_byte"].items(), key=lambda row: row[1])
+        for name, bits in rows:
+            print(f"  {bits:.3f}  {name}")
+    for name, found in results["tasks"].items() if "tasks" in results else ():
+        metric, value = next(iter(found["metrics"].items()))
+        print(
+            f"  {value['value']:.3f} ({value['low']:.3f} to {value['high']:.3f})"
+            f"  {name}, {metric} of {found['n']:,} rows"
+        )
     for sample in results["samples"]:
         print(
             f"\n--- {sample['prompt']!r} goes on:\n{sample['prompt']}{sample['text']}"

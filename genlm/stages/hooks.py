@@ -32,6 +32,7 @@ class EvalConfig:
 
     batch_size: int
     prompts: tuple[str, ...]
+    chat: bool  # prompts are what a user says
     max_tokens: int
     temperature: float
     top_p: float
@@ -102,22 +103,14 @@ def make_validation(
 
 
 def make_writer(
-    model: TransformerConfig,
-    tokenizer: Tokenizer,
-    evaluation: EvalConfig,
-    seed: int,
-    chat: bool = False,
+    model: TransformerConfig, tokenizer: Tokenizer, evaluation: EvalConfig, seed: int
 ) -> Callable[[Any], dict[str, list[dict[str, str]]]]:
-    """A function of params: {'samples': what it writes after each of the prompts}.
-
-    Args:
-      chat: prompts are what a user says.
-    """
+    """A function of params: {'samples': what it writes after each of the prompts}."""
     prompts = evaluation.prompts
     write = writing.make_writer(
         model,
         tokenizer,
-        writing.encode(tokenizer, prompts, chat),
+        writing.encode(tokenizer, prompts, evaluation.chat),
         max_tokens=evaluation.max_tokens,
         sampling=SamplingConfig(evaluation.temperature, top_p=evaluation.top_p),
         seed=seed,

@@ -41,7 +41,10 @@ class DataConfig:
     dedup: bool
     valid_fraction: float
     row_length: int
-    prepared: str = ""  # read by later stages: a finished prepare run to use instead
+    # read by later stages: finished prepare runs, to use instead and to replay
+    prepared: str = ""
+    replay: str = ""
+    replay_share: float = 0.0  # of all rows
 
     def __post_init__(self) -> None:
         if not 0 < self.valid_fraction < 1:

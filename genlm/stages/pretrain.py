@@ -6,7 +6,7 @@ runs.directory.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from ml_collections import ConfigDict
@@ -14,6 +14,8 @@ from ml_collections import ConfigDict
 from genlm import config as configs
 from genlm.data import batches
 from genlm.data.plan import Plan
+from genlm.data.replay import Replayed, check_share
+from genlm.errors import UserError
 from genlm.interop import run as interop
 from genlm.model import transformer
 from genlm.model.config import TransformerConfig
@@ -30,7 +32,8 @@ from genlm.train import optimizer as optimizers
 from genlm.train.health import make_probe
 from genlm.train.losses import Loss
 
-READS = (*recipes.READS, "source", "data.prepared", "model")
+OF_DATA = ("data.prepared", "data.replay", "data.replay_share")
+READS = (*recipes.READS, "source", "model", *OF_DATA)
 
 
 def read(config: ConfigDict) -> Recipe:
@@ -38,6 +41,7 @@ def read(config: ConfigDict) -> Recipe:
     if not config.data.prepared:
         configs.require(config, prepare.READS)
         prepare.read(config)
+    check_share(config.data.replay_share, config.data.replay)
     model = configs.to_dataclass(
         TransformerConfig, config.model, vocab_size=1, max_length=1
     )
@@ -62,23 +66,58 @@ def run(config: ConfigDict, workdir: Path) -> None:
     hosts.meet("the data is prepared")
     prepared = Prepared(Path(config.data.prepared or workdir / "data"))
     begin = beginning.of(config, prepared)
-    inputs = {**prepared.inputs, **begin.inputs}
+    replay = _replay(config, prepared)
+    others = replay.prepared.inputs if replay else {}
+    inputs = {**prepared.inputs, **others, **begin.inputs}
 
     def make_task(mesh: jax.sharding.Mesh) -> Task:
-        return _task(workdir, prepared, recipe, begin, mesh)
+        return task(workdir, prepared, replay, recipe, begin, mesh)
 
     training.run(config, workdir, recipe, inputs, make_task)
 
 
-def _task(
-    workdir: Path, prepared: Prepared, recipe: Recipe, begin: Beginning, mesh: Any
+class Replay(NamedTuple):
+    """Another text, and its share of the rows."""
+
+    prepared: Prepared
+    share: float
+
+
+def _replay(config: ConfigDict, prepared: Prepared) -> Replay | None:
+    """What is replayed besides `prepared`.
+
+    Raises:
+      UserError: it is of other tokens, or of rows of another length.
+    """
+    if not config.data.replay:
+        return None
+    other = Prepared(Path(config.data.replay))
+    beginning.check_tokenizers(
+        prepared.folder / "tokenizer", other.folder / "tokenizer"
+    )
+    lengths = [each.summary["row_length"] for each in (prepared, other)]
+    if lengths[0] != lengths[1]:
+        raise UserError(
+            f"data.replay has rows of {lengths[1]} tokens, and data.prepared of"
+            f" {lengths[0]}; prepare both alike"
+        )
+    return Replay(other, config.data.replay_share)
+
+
+def task(
+    workdir: Path,
+    prepared: Prepared,
+    replay: Replay | None,
+    recipe: Recipe,
+    begin: Beginning,
+    mesh: Any,
 ) -> Task:
     model, tokenizer = begin.model, prepared.tokenizer
     recipes.check_division(recipe, model, prepared.summary["row_length"], mesh)
     parts = make_parts(model, recipe, mesh)
     return Task(
         parts,
-        lambda plan: reader(prepared, recipe, plan, mesh),
+        lambda plan: _batches(prepared, replay, recipe, plan, mesh),
         _measures(workdir, prepared, model, recipe, mesh),
         prepared.split("train")[0].bytes_per_token(),
         lambda folder: interop.save_model(folder, model, tokenizer),
@@ -129,6 +168,24 @@ def _measures(
         Measure(evaluation.eval_every, hooks.at_any_step(validate)),
         Measure(evaluation.sample_every, hooks.at_any_step(write), "samples"),
         Measure(every, export),
+    )
+
+
+def _batches(
+    prepared: Prepared, replay: Replay | None, recipe: Recipe, plan: Plan, mesh: Any
+) -> batches.TrainBatches | Replayed:
+    """What is trained on, with what is replayed in it."""
+    main = reader(prepared, recipe, plan, mesh)
+    if replay is None:
+        return main
+    process, num_processes = sharding.rows_of_process(mesh)
+    return Replayed(
+        main,
+        reader(replay.prepared, recipe, plan, mesh),
+        plan,
+        replay.share,
+        process=process,
+        num_processes=num_processes,
     )
 
 

@@ -13,7 +13,9 @@ _OURS = (  # what no stage makes before its config.json
     "checkpoints tokens tokenizer model.json lineage.json metrics.jsonl results.json"
 ).split()
 # compared by content, not by path
-_INPUTS = ("data.prepared", "tokenizer.source", "source", "base", "runs")
+_INPUTS = tuple(
+    "data.prepared data.replay tokenizer.source source teacher base runs texts".split()
+)
 
 
 def check_kind(config: ConfigDict, workdir: Path) -> None:

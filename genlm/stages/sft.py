@@ -84,7 +84,7 @@ def _task(
         train.vocab_chunk,
         evaluation.max_rows,
     )
-    write = hooks.make_writer(model, tokenizer, evaluation, recipe.seed, chat=True)
+    write = hooks.make_writer(model, tokenizer, evaluation, recipe.seed)
     return Task(
         parts,
         lambda plan: pretrain.reader(prepared, recipe, plan, mesh),

@@ -11,7 +11,7 @@ from genlm.inference import decode
 from genlm.inference.decode import Answer
 from genlm.inference.sampling import SamplingConfig
 from genlm.model.config import TransformerConfig
-from genlm.tokenizer.base import Tokenizer, prompt_ids
+from genlm.tokenizer.base import Tokenizer, answer_text, prompt_ids
 
 Writer = Callable[[Any], list[tuple[str, Answer]]]
 
@@ -63,17 +63,7 @@ def make_writer(
             sampling=sampling,
             seed=seed,
         )
-        texts = [_text(tokenizer, p, a.tokens) for p, a in zip(prompts, answers)]
+        texts = [answer_text(tokenizer, p, a.tokens) for p, a in zip(prompts, answers)]
         return list(zip(texts, answers))
 
     return write
-
-
-def _text(tokenizer: Tokenizer, prompt: Sequence[int], answer: Sequence[int]) -> str:
-    """What an answer adds to its prompt: a tokenizer that puts a space before a text
-    takes it away from an answer that stands alone."""
-    before = tokenizer.decode(prompt)
-    whole = tokenizer.decode([*prompt, *answer])
-    if not whole.startswith(before):
-        whole, before = tokenizer.decode(answer), b""
-    return whole[len(before) :].decode("utf-8", "replace")

@@ -6,7 +6,7 @@ tokens are put in by their ids (`special`), by code that knows why.
 """
 
 from pathlib import Path
-from typing import Iterable, Protocol, runtime_checkable
+from typing import Iterable, Protocol, Sequence, runtime_checkable
 
 import numpy as np
 
@@ -60,3 +60,15 @@ def prompt_ids(tokenizer: Tokenizer, prompt: str) -> list[int]:
     if bos is None:
         return ids or [tokenizer.special.stop]
     return [bos, *ids]
+
+
+def answer_text(
+    tokenizer: Tokenizer, prompt: Sequence[int], answer: Sequence[int]
+) -> str:
+    """What an answer adds to its prompt: a tokenizer that puts a space before a text
+    takes it away from an answer that stands alone."""
+    before = tokenizer.decode(prompt)
+    whole = tokenizer.decode([*prompt, *answer])
+    if not whole.startswith(before):
+        whole, before = tokenizer.decode(answer), b""
+    return whole[len(before) :].decode("utf-8", "replace")

@@ -23,6 +23,7 @@ ADAPTERS: dict[str, dict[str, Any]] = {
     "gemma2": dict(r=2, lora_alpha=3, use_rslora=True, target_modules=_REGEX),
     "gpt2": dict(r=2, lora_alpha=6, target_modules=["c_attn", "attn.c_proj", "c_fc"]),
     "qwen3_moe": dict(r=2, lora_alpha=4, target_modules=["q_proj", "o_proj"]),
+    "qwen3": dict(r=2, lora_alpha=3, use_dora=True, target_modules=EVERY),
 }
 
 
@@ -37,7 +38,9 @@ def make_adapter(base: Any, settings: dict[str, Any], seed: int) -> Any:
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "lora_" in name:
-                parameter.copy_(0.2 * torch.randn(parameter.shape, generator=generator))
+                noise = 0.2 * torch.randn(parameter.shape, generator=generator)
+                is_length = "lora_magnitude" in name
+                parameter.copy_(parameter * (1 + noise) if is_length else noise)
     return model.eval()
 
 

@@ -5,6 +5,8 @@ import shlex
 import subprocess
 import sys
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -15,6 +17,7 @@ from genlm.model.config import TransformerConfig
 from tests.golden import make_families, make_peft
 from tests.interop.test_families import TOLERANCE, logits_of
 from tests.interop.test_peft import require_same_tensors
+from tests.laws import families
 
 REASON = "{} is not installed: make parity"
 torch = pytest.importorskip("torch", reason=REASON.format("torch"))
@@ -33,6 +36,8 @@ CASES = [
     ("mixtral", dict(r=4, lora_alpha=4, target_modules=_QKVO)),
     ("gpt2", dict(r=4, lora_alpha=4)),
     ("gpt2", dict(r=4, lora_alpha=4, target_modules=["attn.c_proj", "mlp.c_proj"])),
+    ("gpt2", dict(r=4, lora_alpha=4, use_dora=True, target_modules=["c_attn", "c_fc"])),
+    ("llama_biases", dict(r=3, lora_alpha=5, use_dora=True, use_rslora=True)),
 ]
 
 
@@ -64,6 +69,40 @@ def test_an_adapter_goes_in_and_out(name: str, settings: dict, tmp_path: Path):
     assert np.abs(merged - logits).max() <= TOLERANCE
 
 
+@pytest.mark.parametrize("use_dora", [False, True])
+def test_gradients_of_an_adapter(use_dora: bool, tmp_path: Path):
+    """Of a and b, and of m with DoRA, whose lengths are constants to them."""
+    make_families.make_model("llama", seed=3).save_pretrained(tmp_path / "base")
+    settings = dict(
+        r=3, lora_alpha=5, use_dora=use_dora, target_modules=make_peft.EVERY
+    )
+    model = make_peft.make_adapter(_load(tmp_path), settings, seed=4)
+    make_peft.save(model, tmp_path / "theirs", "")
+    tokens = make_peft.expect(model, seed=5)["tokens"]
+    model(torch.tensor(tokens)).logits.square().mean().backward()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.grad is not None:
+                parameter.copy_(parameter.grad)
+    make_peft.save(model, tmp_path / "slopes", "")
+
+    source = folder.open_folder(tmp_path / "base")
+    config = TransformerConfig(**hf_config.to_config(source.config))
+    change, tree = peft.read_adapter(tmp_path / "theirs", config, "llama")
+    _, expected = peft.read_adapter(tmp_path / "slopes", config, "llama")
+    base, batch = weights.load(source, config), families.alone(tokens, tokens.size)
+
+    def loss(tree):
+        params = lora.adapted(base, tree, change)
+        return jnp.mean(jnp.square(families.logits(config, batch, params)))
+
+    for path, factors in lora.factors(jax.grad(loss)(tree)).items():
+        for factor, slope in factors.items():
+            theirs_ = lora.factors(expected)[path][factor]
+            off = np.abs(slope - theirs_).max() / np.abs(theirs_).max()
+            assert off < 1e-3, (path, factor)
+
+
 def _load(path: Path):
     return transformers.AutoModelForCausalLM.from_pretrained(
         path / "base", attn_implementation="eager"
@@ -72,7 +111,6 @@ def _load(path: Path):
 
 @pytest.mark.parametrize("kind", ["lora", "dora"])
 def test_a_pickle_is_converted_by_the_line_that_is_said(kind: str, tmp_path: Path):
-    """And what is refused then is refused by its name."""
     make_families.make_model("llama", seed=3).save_pretrained(tmp_path / "base")
     settings = dict(r=2, lora_alpha=4, use_dora=kind == "dora")
     model = make_peft.make_adapter(_load(tmp_path), settings, seed=4)
@@ -88,8 +126,6 @@ def test_a_pickle_is_converted_by_the_line_that_is_said(kind: str, tmp_path: Pat
     command = shlex.split(str(caught.value).split("transformers: ")[1])
     subprocess.run([sys.executable, *command[1:]], check=True, cwd=tmp_path)
     require_same_tensors(home, tmp_path / "whole")
-    if kind == "dora":
-        with pytest.raises(UserError, match="use_dora is True"):
-            peft.read_adapter(home, config, "llama")
-    else:
-        assert peft.read_adapter(home, config, "llama")[0].rank == 2
+    change, tree = peft.read_adapter(home, config, "llama")
+    assert change.rank == 2 and change.dora == (kind == "dora")
+    assert all(("m" in x) == change.dora for x in lora.factors(tree).values())

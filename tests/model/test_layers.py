@@ -1,5 +1,6 @@
 """Layers: small cases by hand."""
 
+import dataclasses
 import math
 
 import jax
@@ -8,8 +9,8 @@ import numpy as np
 import pytest
 
 from genlm.errors import UserError
-from genlm.model import layers
-from tests.laws.families import BASE
+from genlm.model import layers, transformer
+from tests.laws.families import BASE, FAMILIES, alone, inputs, weights
 
 
 def test_dense_casts_its_operands_and_sums_in_float32():
@@ -78,9 +79,40 @@ def test_dropout_keeps_the_mean_and_needs_a_key():
         {"num_kv_heads": 0},
         {"head_dim": 7},
         {"dropout": 1.0},
+        {"embedding_noise": -1.0},
     ],
 )
 def test_a_shape_that_cannot_be_is_said(wrong):
     (name,) = wrong
     with pytest.raises(UserError, match=f"model.*{name}"):
         type(BASE)(**{**vars(BASE), **wrong})
+
+
+def test_noise_is_as_large_as_the_documents_are_short():
+    """NEFTune: within alpha / √(tokens · width), and as wide as a uniform one is."""
+    segments_BT = np.array([[1] * 4 + [2] * 9 + [0] * 3, [1] * 16])
+    noise_BTD = np.asarray(
+        layers.embedding_noise(segments_BT, 4096, 5.0, jax.random.PRNGKey(0))
+    )
+    for row, segment, tokens in [(0, 1, 4), (0, 2, 9), (1, 1, 16)]:
+        own = noise_BTD[row, segments_BT[row] == segment]
+        bound = 5.0 / np.sqrt(tokens * 4096)
+        assert 0.999 * bound < np.abs(own).max() <= bound
+        assert own.std() == pytest.approx(bound / 3**0.5, rel=0.02)
+        assert abs(own.mean()) < 0.02 * bound
+    assert not noise_BTD[segments_BT == 0].any()
+
+
+def test_noise_is_on_the_embeddings_and_needs_a_key():
+    config = dataclasses.replace(FAMILIES["gemma2"], embedding_noise=5.0)
+    batch = inputs(alone([np.arange(9)], 9))
+    blank = jax.tree.map(jnp.zeros_like, weights(config))
+
+    def read(config, key):
+        hidden, _, _ = transformer.apply(blank, batch, config, key=key)
+        return np.asarray(hidden)
+
+    key = jax.random.PRNGKey(0)
+    assert not read(config, None).any() and not read(config.without_chance, key).any()
+    noisy = read(config, key)
+    assert noisy.any() and np.any(noisy != read(config, jax.random.PRNGKey(1)))

@@ -175,3 +175,9 @@ def test_experts_are_not_changed(name: str):
 def test_no_such_change(rank: int, alpha: float):
     with pytest.raises(UserError, match="lora.rank and alpha are positive"):
         LoraConfig(rank, alpha, ("*",))
+
+
+@pytest.mark.parametrize("dropout", [-0.1, 1.0])
+def test_no_such_dropout(dropout: float):
+    with pytest.raises(UserError, match=r"lora.dropout is in \[0, 1\)"):
+        LoraConfig(2, 2.0, ("*",), dropout=dropout)

@@ -182,6 +182,35 @@ def finetune(source: str = "") -> ConfigDict:
     return config
 
 
+def embed(source: str = "") -> ConfigDict:
+    """A config of a stage that makes the run `source` embed texts."""
+    config = finetune(source)
+    config.stage = "embed"
+    config.data = ConfigDict(
+        {
+            "paths": "embedded:python",
+            "passages": "",
+            "query": "query",
+            "passage": "passage",
+            "group": "",
+            "split": "hash",
+            "valid_fraction": 0.1,
+        }
+    )
+    config.embed = ConfigDict(
+        {
+            "pool": "mean",
+            "sizes": (0,),
+            "temperature": 0.05,
+            "hard_negatives": 0,
+            "query_length": 32,
+            "passage_length": 128,
+        }
+    )
+    config.eval.sample_every = 0
+    return config
+
+
 def smoke(config: ConfigDict) -> ConfigDict:
     """`config` shrunk to two steps of a tiny model on a CPU."""
     config.model.update(SIZES["smoke"])

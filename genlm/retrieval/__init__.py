@@ -1,0 +1,1 @@
+"""MEANING AND MEMORY: texts as vectors, and what stands near a question."""

@@ -20,7 +20,9 @@ from genlm.errors import UserError
 from genlm.runs import directory
 from genlm.stages import rerun
 
-STAGES = tuple("prepare pretrain sft evaluate fit check import_model answer".split())
+STAGES = tuple(
+    "prepare pretrain sft classify evaluate fit check import_model answer".split()
+)
 
 
 def run(config: ConfigDict, workdir: Path) -> None:

@@ -133,7 +133,7 @@ class Readings:
         row = {
             "step": step,
             "loss": values["loss"],
-            "bits_per_byte": values["loss"] / math.log(2) / self._bytes_per_token,
+            **self._bits(values["loss"]),
             **{k: v for k, v in values.items() if k not in _APART},
             "tokens": self.tokens,
             "seconds": round(now - self._begun, 3),
@@ -143,6 +143,12 @@ class Readings:
         if is_first():
             self._log.write(row)
         self.bar.update(step, f"loss {row['loss']:.3f}, {rate:,.0f} tokens/s")
+
+    def _bits(self, loss: float) -> dict[str, float]:
+        """Bits a byte, where the tokens that are trained on spell text."""
+        if math.isnan(self._bytes_per_token):
+            return {}
+        return {"bits_per_byte": loss / math.log(2) / self._bytes_per_token}
 
 
 _APART = ("loss", "weight", "spike")  # not among the other values of a row

@@ -34,11 +34,21 @@ _KINDS: dict[str, Any] = {  # modules with solved() and measure()
 
 @dataclasses.dataclass(frozen=True)
 class Question:
-    """A task with its rows, read; each is measured after the solved ones."""
+    """A task with its rows, read; each is measured after the solved ones.
+
+    Raises:
+      UserError: a row is not as the task's description says (names its line).
+    """
 
     task: Task
     rows: Sequence[Row]
     solved: Sequence[Row] = ()
+
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            _KINDS[self.task.kind].solved(self.task, row)
+            if self.task.group:
+                row.text(self.task.group)
 
     def texts(self) -> list[str]:
         """What a model would have read of each row, had it stood in its training text:
@@ -94,11 +104,7 @@ class Result:
 
 
 def measure(candidate: Candidate, question: Question) -> Result:
-    """What the model does on a task, with progress shown.
-
-    Raises:
-      UserError: a row is not as the task's description says (names its line).
-    """
+    """What the model does on a task, with progress shown."""
     begun = time.monotonic()
     task = question.task
     kind = _KINDS[task.kind]

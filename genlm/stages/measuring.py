@@ -49,7 +49,7 @@ class TasksConfig:
         """The tasks with their rows.
 
         Raises:
-          UserError: a file is not there, or a line is no row.
+          UserError: a file is not there, or a line is not as its task says (names it).
         """
         root = Path(self.data)
         return [
@@ -91,11 +91,7 @@ def candidate(opened: Opened) -> Iterator[Candidate]:
 
 
 def measure(opened: Opened, source: Path, questions: Sequence[Question]) -> Measured:
-    """What a model, that of the run `source`, does on each task.
-
-    Raises:
-      UserError: a row is not as its task says (names its line).
-    """
+    """What a model, that of the run `source`, does on each task."""
     if not questions:
         return Measured({}, [])
     with candidate(opened) as model:
@@ -106,11 +102,12 @@ def measure(opened: Opened, source: Path, questions: Sequence[Question]) -> Meas
     )
     results, rows, first = {}, [], 0
     for question, result in zip(questions, found):
-        here = slice(first, first := first + len(question.rows))
+        end = first + len(question.rows)
         results[question.task.name] = {
             **result.as_json(),
-            "contamination": seen.of(here) if seen else "not checked",
+            "contamination": seen.of(slice(first, end)) if seen else "not checked",
         }
+        first = end
         rows += [{"task": question.task.name, **record} for record in result.records]
     return Measured(results, rows)
 
@@ -126,7 +123,11 @@ def recipes(runs: Sequence[Path]) -> list[list[int]]:
     their data was prepared does not count."""
     groups: dict[str, dict[int, int]] = {}
     for place, run in enumerate(runs):
+        if not (run / "config.json").exists():
+            continue
         config = directory.read_json(run / "config.json")
+        if "seed" not in config:
+            continue
         if "data" in config:
             config["data"] |= {"prepared": ""}
         seeds = groups.setdefault(lineage.digest(config | {"seed": 0}), {})

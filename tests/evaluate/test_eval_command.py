@@ -92,6 +92,16 @@ def test_mistakes_are_one_line(folder: Path, more: list[str], words: str, capsys
     assert said.count("\n") == 1 and words in said, said
 
 
+def test_a_row_without_its_field_is_found_before_any_work(
+    folder: Path, tmp_path: Path, capsys
+):
+    (tmp_path / "odd.json").write_text(json.dumps(TASK | {"context": "{qq}"}))
+    assert _eval(folder, "--tasks", f"{folder}/sums.json,{tmp_path}/odd.json") == 1
+    said = capsys.readouterr().err
+    assert "sums.jsonl line 1: no field 'qq'; did you mean 'q'" in said
+    assert said.count("\n") == 1
+
+
 def test_lm_eval_mistakes_are_one_line(folder: Path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "lm_eval", None)
     run = ["lm_eval", "--from", str(folder / "run0"), "--tasks", "piqa"]

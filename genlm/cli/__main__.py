@@ -15,6 +15,7 @@ VERBS = {
     "plan": "say what a recipe needs on TPUs that are not here",
     "generate": "continue prompts with a trained model",
     "chat": "talk with a model of conversations",
+    "classify": "say the class of each line with a trained classifier",
     "import": "make a run of a public model",
     "export": "write a run as a folder that other tools open",
     "report": "write a run's report as one HTML file",
@@ -44,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     if argv is None:
         argv = sys.argv[1:]
-        if argv and argv[0] in ("run", "sweep", "generate", "chat"):
+        if argv and argv[0] in ("run", "sweep", "generate", "chat", "classify"):
             _take_huge_pages()
     name = f"genlm {argv[0]}" if argv else "genlm"
     _print_anything()

@@ -144,9 +144,7 @@ class Recipe(NamedTuple):
         return Plan(train.batch_size, train.ramp_from, train.ramp_steps, left_out)
 
 
-def read(
-    config: ConfigDict, lacking: Mapping[str, dict[str, Any]] = {}
-) -> Recipe:
+def read(config: ConfigDict, lacking: Mapping[str, dict[str, Any]] = {}) -> Recipe:
     """The recipe of a config; a wrong value is an error now, not after an hour.
 
     Args:

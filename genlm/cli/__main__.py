@@ -17,6 +17,7 @@ VERBS = {
     "eval": "measure runs on tasks, side by side",
     "lm_eval": "run lm-eval's own task files on a run",
     "chat": "talk with a model of conversations",
+    "classify": "say the class of each line with a trained classifier",
     "import": "make a run of a public model",
     "export": "write a run as a folder that other tools open",
     "report": "write a run's report as one HTML file",
@@ -46,7 +47,11 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     if argv is None:
         argv = sys.argv[1:]
+<<<<<<< HEAD
         if argv and argv[0] in ("run", "sweep", "generate", "eval", "lm_eval", "chat"):
+=======
+        if argv and argv[0] in ("run", "sweep", "generate", "chat", "classify"):
+>>>>>>> w-classify
             _take_huge_pages()
     name = f"genlm {argv[0]}" if argv else "genlm"
     _print_anything()

@@ -1,4 +1,4 @@
-"""KINDS: labelled texts that every Python installation carries: what kind of text it is.
+"""KINDS: labelled texts that every Python installation carries, of three kinds.
 
 Before: nothing; read from the interpreter that runs. After: data.labelled, as a first
 set to classify: a paragraph of the language's reference, the beginning of a docstring,
@@ -14,8 +14,8 @@ from genlm.data import embedded
 
 EMBEDDED = "embedded:kinds"
 LICENCE = embedded.LICENCE
-_EACH = 600  # texts of a kind at the most, spread over all there are
-_EVERY = 4  # module is read: these have enough
+_EACH = 400  # texts of a kind at the most, spread over all there are
+_EVERY = 8  # module is read: these have enough
 _SHORT, _LONG = 40, 300  # characters
 
 

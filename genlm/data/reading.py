@@ -1,4 +1,4 @@
-"""READING: a text as a classifier reads it, [BOS] text STOP, and no longer than it learnt.
+"""READING: a text as a classifier reads it: [BOS] text STOP, at most so many ids.
 
 Before: a text and a tokenizer. After: prepared rows, where the number of the text's
 class stands after STOP, and a trained classifier, which is asked at STOP.

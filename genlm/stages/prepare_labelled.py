@@ -1,10 +1,10 @@
 """PREPARE LABELLED: texts and their classes -> token shards with a class after each.
 
 Before: data.labelled, and the tokenizer of the model that is trained further, or one of
-its own. After: classify. A document is [BOS] text STOP CLASS: the number of the class is
-written as if it were a token, so that rows are packed as any others are, and the target
-at STOP, the only one that is trained on, is the class. As an input that last slot is
-never seen by anything that counts.
+its own. After: classify. A document is [BOS] text STOP CLASS: the number of the class
+is written as if it were a token, so that rows are packed as any others are, and the
+target at STOP, the only one that is trained on, is the class. As an input that last
+slot is never seen by anything that counts.
 """
 
 import dataclasses
@@ -17,7 +17,6 @@ from ml_collections import ConfigDict
 import numpy as np
 
 from genlm import config as configs
-from genlm import tokenizer as tokenizers
 from genlm.data import kinds, labelled, rows, shards, sources
 from genlm.data.dedup import Key
 from genlm.data.labelled import Label, Labelled, Part

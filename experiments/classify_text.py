@@ -6,7 +6,7 @@
   genlm classify --from runs/kinds FILE
 
 The first trains a small model of bytes from scratch, on what every Python carries; the
-second, a low-rank change of SmolLM2-135M-Instruct (see experiments/smollm2_generate.py).
+second, a low-rank change of SmolLM2-135M-Instruct (experiments/smollm2_generate.py).
 """
 
 from ml_collections import ConfigDict

@@ -24,6 +24,7 @@ VERBS = {
     "verify": "check a run's files against what was written",
     "doctor": "say what this machine and installation can do",
 }
+_COMPUTING = "run sweep generate chat eval lm_eval classify".split()
 # What a disk or its rights may say to any write, wherever it stands.
 _NOT_OUR_FAULT = (
     errno.ENOSPC,
@@ -47,11 +48,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     if argv is None:
         argv = sys.argv[1:]
-<<<<<<< HEAD
-        if argv and argv[0] in ("run", "sweep", "generate", "eval", "lm_eval", "chat"):
-=======
-        if argv and argv[0] in ("run", "sweep", "generate", "chat", "classify"):
->>>>>>> w-classify
+        if argv and argv[0] in _COMPUTING:
             _take_huge_pages()
     name = f"genlm {argv[0]}" if argv else "genlm"
     _print_anything()

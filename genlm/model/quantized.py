@@ -76,7 +76,9 @@ class Quantized(layers.Matrix):
 
 
 def _nf4(codes: jax.Array) -> jax.Array:
-    """NF4[codes], as choices by each bit: a look-up is slow on a TPU."""
+    """NF4[codes]; on a TPU, where a look-up is slow, as choices by each bit."""
+    if sharding.platform() != "tpu":
+        return jnp.take(jnp.asarray(NF4, jnp.float32), codes, mode="clip")
     values: list[Any] = [jnp.float32(value) for value in NF4]
     for bit in range(4):
         is_set = (codes >> bit) & 1 == 1

@@ -5,6 +5,7 @@ In a process of its own: the eight devices and the quick compilation of the test
 a real model slow.
 """
 
+import dataclasses
 import json
 from pathlib import Path
 import sys
@@ -17,7 +18,8 @@ import jax.numpy as jnp
 from genlm.inference import decode
 from genlm.inference.sampling import SamplingConfig
 from genlm.interop.run import Opened, open_run
-from genlm.model import transformer
+from genlm.model import quantized, transformer
+from genlm.model.quantized import BITS
 
 
 def nats(opened: Opened, ids: list[int]) -> float:
@@ -53,6 +55,14 @@ def greedy(opened: Opened, prompts: list[str], num: int) -> list[list[int]]:
     return [answer.tokens for answer in answers]
 
 
+def in_bits(opened: Opened, bits: int) -> Opened:
+    """The model with the matrices of its blocks in few bits."""
+    tree = transformer.param_specs(opened.config)
+    config = dataclasses.replace(opened.config, scan_layers=True)  # quick to compile
+    params = quantized.quantize(opened.params, tree, bits)
+    return opened._replace(params=params, config=config)
+
+
 def main(run: Path) -> None:
     asked = json.load(sys.stdin)
     begin = time.perf_counter()
@@ -62,6 +72,9 @@ def main(run: Path) -> None:
         "seconds": time.perf_counter() - begin,
         "nats": nats(opened, asked["novel"]),
         "answers": greedy(opened, asked["prompts"], asked["num"]),
+        "nats_of_bits": {
+            bits: nats(in_bits(opened, bits), asked["novel"]) for bits in BITS
+        },
     }
     print(json.dumps(found))
 

@@ -83,6 +83,13 @@ def test_normal_numbers_in_4_bits_are_off_as_much_as_their_levels_say():
     assert error == pytest.approx(total / 200, rel=0.1)
 
 
+def test_on_a_tpu_the_values_are_the_same(monkeypatch):
+    w = weights()
+    here = there_and_back(w, 4)
+    monkeypatch.setattr(sharding, "platform", lambda: "tpu")
+    np.testing.assert_array_equal(there_and_back(w, 4), here)
+
+
 @pytest.mark.parametrize("bits", quantized.BITS)
 def test_zeros_stay_zeros(bits: int):
     w = np.zeros(SPECS["w"].shape, np.float32)

@@ -16,6 +16,7 @@ VERBS = {
     "generate": "continue prompts with a trained model",
     "eval": "measure runs on tasks, side by side",
     "chat": "talk with a model of conversations",
+    "embed": "turn texts into vectors, and find what is nearest",
     "import": "make a run of a public model",
     "export": "write a run as a folder that other tools open",
     "report": "write a run's report as one HTML file",

@@ -38,6 +38,11 @@ def sft(source: Path, data: Path, **changes: object) -> ConfigDict:
     config.data.update({"paths": str(data), "row_length": ROW, "template": "chatml"})
     config.eval.update({"prompts": ("1 + 1 =",), "max_tokens": 4, "batch_size": 8})
     config.lora.targets = ("layers/attention/*", "layers/mlp/*")
+    return changed(config, changes)
+
+
+def changed(config: ConfigDict, changes: dict[str, object]) -> ConfigDict:
+    """The config with other values; a key has __ for a dot."""
     for key, value in changes.items():
         *sections, name = key.split("__")
         node = config

@@ -23,7 +23,8 @@ slow: $(VENV)/.test-$(VERSION)
 parity: $(VENV)/.test-$(VERSION) $(VENV)/.bench-$(VERSION)
 	$(BIN)/python -m pytest --no-skips -m "slow or not slow" tests/interop/test_parity.py \
 	  tests/interop/test_peft_parity.py tests/interop/test_gguf_families.py \
-	  tests/interop/test_hf_tokenizer.py tests/data/test_chat.py
+	  tests/interop/test_hf_tokenizer.py tests/data/test_chat.py \
+	  tests/data/test_chat_training.py
 
 planned: $(VENV)/.test-$(VERSION) $(VENV)/.tpu-$(VERSION)
 	$(BIN)/python -m pytest --no-skips -n 2 --dist worksteal -m "slow or not slow" \

@@ -6,7 +6,14 @@ import sys
 from benchmarks import table
 from benchmarks.table import Row
 
-BENCHMARKS = ("train_step", "input_pipeline", "start_up", "memory", "import_model")
+BENCHMARKS = (
+    "train_step",
+    "input_pipeline",
+    "start_up",
+    "memory",
+    "import_model",
+    "evaluation",
+)
 
 
 def main() -> int:

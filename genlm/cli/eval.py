@@ -56,11 +56,13 @@ def main(arguments: argparse.Namespace) -> int:
 
     asked = measuring.TasksConfig(names, arguments.data, arguments.limit)
     questions = asked.questions()
+    folders = [find(source) for source in arguments.sources]
+    recipes = measuring.recipes(folders)
     hosts.setup()
     sides, runs = [], []
-    for source in arguments.sources:
-        opened = open_run(source, arguments.checkpoint)
-        found = measuring.measure(opened, find(source), questions)
+    for source, folder in zip(arguments.sources, folders):
+        opened = open_run(folder, arguments.checkpoint)
+        found = measuring.measure(opened, folder, questions)
         sides.append(Side(str(source), found.tasks, found.rows))
         runs.append({"run": str(source), "step": opened.step, "tasks": found.tasks})
         del opened  # before the next one comes
@@ -73,7 +75,6 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(content))
         return 0
-    recipes = measuring.recipes([find(source) for source in arguments.sources])
     for line in side_by_side.lines(sides, recipes):
         print(line)
     return 0

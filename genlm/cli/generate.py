@@ -28,36 +28,52 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="last",
         help="last, best, a step, or mean:K of the last K",
     )
+    add(
+        "--adapter",
+        action="append",
+        help="a run with an adapter for the model of --from, a folder of PEFT's, or"
+        " 'base' for no change; may be given again: each answers every prompt",
+    )
     add("--chat", action="store_true", help="prompts are what a user says in a chat")
-    add("--json", action="store_true", help="one JSON object a prompt")
+    add("--json", action="store_true", help="one JSON object an answer")
 
 
 def main(arguments: argparse.Namespace) -> int:
     prompts = _prompts(arguments)
     check(arguments)
+    for name in arguments.adapter or []:
+        require_text(name, "--adapter")
 
     from genlm.inference.sampling import SamplingConfig
-    from genlm.interop.run import open_run
+    from genlm.interop.run import find, open_run
     from genlm.parallel import hosts
-    from genlm.stages import writing
+    from genlm.stages import adapters, writing
 
     sampling = SamplingConfig(arguments.temperature, arguments.top_k, arguments.top_p)
     hosts.setup()
+    names = arguments.adapter or [adapters.BASE]
+    held = adapters.opened(names, find(arguments.source))
     params, config, tokenizer, _ = open_run(arguments.source, arguments.checkpoint)
+    asked = [(i, prompt, name) for i, prompt in enumerate(prompts) for name in names]
     write = writing.make_writer(
         config,
         tokenizer,
-        writing.encode(tokenizer, prompts, arguments.chat),
+        writing.encode(tokenizer, [prompt for _, prompt, _ in asked], arguments.chat),
         max_tokens=arguments.max_tokens,
         sampling=sampling,
         seed=arguments.seed,
+        places=[i for i, _, _ in asked],
     )
-    for prompt, (text, answer) in zip(prompts, write(params)):
+    answers = write(adapters.beside(params, held, [name for _, _, name in asked]))
+    for (_, prompt, name), (text, answer) in zip(asked, answers):
         if arguments.json:
             row = {"prompt": prompt, "text": text, **answer._asdict()}
+            row |= {"adapter": name} if arguments.adapter else {}
             print(json.dumps(row, ensure_ascii=False), flush=True)
-        else:
-            print(text if arguments.chat else prompt + text, flush=True)
+            continue
+        if arguments.adapter:
+            print(f"--- {name}", flush=True)
+        print(text if arguments.chat else prompt + text, flush=True)
     return 0
 
 

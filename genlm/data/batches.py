@@ -100,10 +100,7 @@ class TrainBatches:
 
     def __getitem__(self, step: int) -> Batch:
         """This process's part of the batch that step `step` trains on."""
-        whole = self._plan.rows(step)
-        share = len(whole) // self._num_processes
-        first = whole.start + self._process * share
-        return self.at(range(first, first + share))
+        return self.at(self._plan.part(step, self._process, self._num_processes))
 
     def at(self, places: Iterable[int]) -> Batch:
         """The rows that stand there in the order of all epochs."""

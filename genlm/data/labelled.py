@@ -14,7 +14,7 @@ from typing import Any, Iterator, NamedTuple
 
 import numpy as np
 
-from genlm.data import conversations, download, sources
+from genlm.data import conversations, download, kinds, sources
 from genlm.data.dedup import Key
 from genlm.errors import UserError, require_text
 
@@ -80,7 +80,7 @@ def read(
     seed: int = 0,
     report: download.Report = download.silent,
 ) -> Labelled:
-    """The texts of JSON lines (or arrays), by class, split.
+    """The texts of JSON lines (or arrays), or of data.kinds, by class, split.
 
     Args:
       text_field, label_field: where a file has not the usual ones, others that are
@@ -93,8 +93,8 @@ def read(
         class that is validated on and never trained on.
     """
     fields = text_field, label_field
-    train = _Pile(sources.resolve(paths, report), fields)
-    valid = _Pile(sources.resolve(valid_paths, report) if valid_paths else [], fields)
+    train = _Pile(_read(paths, fields, report))
+    valid = _Pile(_read(valid_paths, fields, report) if valid_paths else iter(()))
     shared = train.label_of.keys() & valid.label_of.keys()
     classes = _classes(train.label_of, valid.label_of)
     if valid_paths:
@@ -119,18 +119,28 @@ def spelled(label: Label) -> str:
 
 
 class _Pile:
-    """The label of each text of some files, in the spelling of JSON, which tells 1 from
-    true and from "1"."""
+    """The label of each text, in the spelling of JSON, which tells 1 from true and from
+    "1"."""
 
-    def __init__(self, files: list[Path], fields: tuple[str, str]):
+    def __init__(self, pairs: Iterator[tuple[str, str]]):
         votes: dict[str, Counter[str]] = {}
-        for path in files:
-            for text, label in _rows(path, fields):
-                votes.setdefault(text, Counter())[label] += 1
+        for text, label in pairs:
+            votes.setdefault(text, Counter())[label] += 1
         self.repeats = sum(v.total() for v in votes.values()) - len(votes)
         self.disputed = sum(len(v) > 1 for v in votes.values())
         # of equal counts the first that came is the most common
         self.label_of = {text: v.most_common(1)[0][0] for text, v in votes.items()}
+
+
+def _read(
+    paths: str, fields: tuple[str, str], report: download.Report
+) -> Iterator[tuple[str, str]]:
+    """(text, label in JSON) of all that `paths` names."""
+    if paths == kinds.EMBEDDED:
+        yield from ((text, json.dumps(kind)) for text, kind in kinds.read())
+        return
+    for path in sources.resolve(paths, report):
+        yield from _rows(path, fields)
 
 
 def _rows(path: Path, fields: tuple[str, str]) -> Iterator[tuple[str, str]]:

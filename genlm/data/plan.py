@@ -38,6 +38,13 @@ class Plan:
             number -= batches
         raise AssertionError("the last stage has no end")
 
+    def part(self, step: int, process: int, num_processes: int) -> range:
+        """The rows of a step that a process reads, the i-th the i-th n-th."""
+        whole = self.rows(step)
+        share = len(whole) // num_processes
+        first = whole.start + process * share
+        return range(first, first + share)
+
     def _stages(self) -> Iterator[tuple[int, int | None]]:
         """(rows of a batch, how many batches of that size; None: for ever)."""
         size = self.ramp_from or self.batch_size

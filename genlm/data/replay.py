@@ -37,10 +37,8 @@ class Replayed:
 
     def __getitem__(self, step: int) -> Batch:
         """This process's part of the batch that step `step` trains on."""
-        whole = self._plan.rows(step)
-        size = len(whole) // self._num_processes
-        first = whole.start + self._process * size
-        places = np.arange(first, first + size)
+        part = self._plan.part(step, self._process, self._num_processes)
+        places = np.asarray(part)
         before = np.floor(places * self._share).astype(np.int64)
         is_other = np.floor((places + 1) * self._share).astype(np.int64) > before
         parts = (

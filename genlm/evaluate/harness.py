@@ -34,11 +34,21 @@ _KINDS: dict[str, Any] = {  # modules with solved() and measure()
 
 @dataclasses.dataclass(frozen=True)
 class Question:
-    """A task with its rows, read; each is measured after the solved ones."""
+    """A task with its rows, read; each is measured after the solved ones.
+
+    Raises:
+      UserError: a row is not as the task's description says (names its line).
+    """
 
     task: Task
     rows: Sequence[Row]
     solved: Sequence[Row] = ()
+
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            _KINDS[self.task.kind].solved(self.task, row)
+            if self.task.group:
+                row.text(self.task.group)
 
     def texts(self) -> list[str]:
         """What a model would have read of each row, had it stood in its training text:
@@ -67,7 +77,7 @@ class Result:
         content: dict[str, Any] = {
             "kind": self.task.kind,
             "n": len(self.records),
-            "metrics": {name: as_json(each) for name, each in self.metrics.items()},
+            "metrics": {name: _as_json(name, e) for name, e in self.metrics.items()},
             "seconds": round(self.seconds, 2),
         }
         if "confidence" in self.records[0]:
@@ -94,11 +104,7 @@ class Result:
 
 
 def measure(candidate: Candidate, question: Question) -> Result:
-    """What the model does on a task, with progress shown.
-
-    Raises:
-      UserError: a row is not as the task's description says (names its line).
-    """
+    """What the model does on a task, with progress shown."""
     begun = time.monotonic()
     task = question.task
     kind = _KINDS[task.kind]
@@ -112,5 +118,7 @@ def measure(candidate: Candidate, question: Question) -> Result:
     return Result(task, records, found, time.monotonic() - begun)
 
 
-def as_json(estimate: Estimate) -> dict[str, float]:
-    return {"value": estimate.value, "low": estimate.low, "high": estimate.high}
+def _as_json(name: str, estimate: Estimate) -> dict[str, Any]:
+    better = "higher" if metrics.METRICS[name].is_higher_better else "lower"
+    value, low, high, _ = estimate
+    return {"value": value, "low": low, "high": high, "better": better}

@@ -55,11 +55,12 @@ class Scored(NamedTuple):
 
 
 class _Read(NamedTuple):
-    """A piece of span `owner`: all ids but the last are read, the last `num` scored."""
+    """A piece of a span: all ids but the last are read, the last `num` scored, and
+    where those stand among all that are scored."""
 
-    owner: int
     ids: list[int]
     num: int
+    place: int
 
 
 def score(candidate: Candidate, asked: Sequence[Span], title: str) -> list[Scored]:
@@ -67,40 +68,48 @@ def score(candidate: Candidate, asked: Sequence[Span], title: str) -> list[Score
 
     A span longer than the model's rows is read in pieces, see `spans.pieces`.
     """
-    reads = [
-        _Read(owner, span.ids[piece.start : piece.end], piece.num)
-        for owner, span in enumerate(asked)
-        for piece in spans.pieces(span, candidate.config.max_length)
+    reads, ends = [], [0]
+    for span in asked:
+        total = ends[-1]
+        for piece in spans.pieces(span, candidate.config.max_length):
+            ids = span.ids[piece.start : piece.end]
+            reads.append(_Read(ids, piece.num, total))
+            total += piece.num
+        ends.append(total)
+    logprobs, likeliest = np.zeros(ends[-1], np.float32), np.zeros(ends[-1], bool)
+    _fill(candidate, reads, logprobs, likeliest, title)
+    return [
+        Scored(logprobs[start:end], likeliest[start:end])
+        for start, end in zip(ends, ends[1:])
     ]
+
+
+def _fill(
+    candidate: Candidate,
+    reads: Sequence[_Read],
+    logprobs: np.ndarray,
+    likeliest: np.ndarray,
+    title: str,
+) -> None:
+    """Write what the model says of each piece in its place."""
     rows, length = _packed(reads)
     per_batch = min(max(_TOKENS // length, 1), _power_of_two(len(rows)))
     per_batch = -(-per_batch // candidate.ways) * candidate.ways
     batches = [rows[i : i + per_batch] for i in range(0, len(rows), per_batch)]
-    most = max(
-        (sum(r.num for row in batch for r in row) for batch in batches), default=0
-    )
-    slots = -(-most // _AT_ONCE) * _AT_ONCE
-    found: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # by the place in memory
-    with Bar(title, sum(len(r.ids) for r in reads), unit="tokens") as bar:
-        done = 0
+    most = max((sum(r.num for row in b for r in row) for b in batches), default=0)
+    slots, done = -(-most // _AT_ONCE) * _AT_ONCE, 0
+    with Bar(title, sum(len(read.ids) for read in reads), unit="tokens") as bar:
         for batch in batches:
-            inputs, at_P, targets_P = _arrays(
+            arrays = _arrays(
                 batch, (per_batch, length), slots, candidate.tokenizer.special.pad
             )
-            said = _score(
-                candidate.params,
-                candidate.place(inputs),
-                at_P,
-                targets_P,
-                candidate.config,
-            )
-            found |= _by_read(batch, *jax.device_get(said))
-            done += sum(len(r.ids) for row in batch for r in row)
+            inputs, at_P, targets_P, places = arrays
+            inputs = candidate.place(inputs)
+            said = _score(candidate.params, inputs, at_P, targets_P, candidate.config)
+            for found, all_of_it in zip(jax.device_get(said), (logprobs, likeliest)):
+                all_of_it[places] = found[: len(places)]
+            done += sum(len(read.ids) for row in batch for read in row)
             bar.update(done)
-    parts: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in asked]
-    for read in reads:
-        parts[read.owner].append(found[id(read)])
-    return [Scored(*map(np.concatenate, zip(*each))) for each in parts]
 
 
 def _packed(reads: Sequence[_Read]) -> tuple[list[list[_Read]], int]:
@@ -120,13 +129,13 @@ def _power_of_two(n: int) -> int:
 
 def _arrays(
     batch: Sequence[Sequence[_Read]], shape: tuple[int, int], slots: int, pad: int
-) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
+) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray, np.ndarray]:
     """tokens, segments and positions [B, T] of some rows; where in them, counted
-    through, stands what each scored id is told from [P], and the ids [P]."""
+    through, stands what each scored id is told from [P]; those ids [P]; and their
+    places among all."""
     tokens_BT = np.full(shape, pad, np.int32)
     segments_BT, positions_BT = np.zeros((2, *shape), np.int32)
-    at_P, targets_P = np.zeros((2, slots), np.int32)
-    filled = 0
+    at, targets, places = [], [], []
     for b, row in enumerate(batch):
         start = 0
         for number, read in enumerate(row, 1):
@@ -134,24 +143,16 @@ def _arrays(
             tokens_BT[b, start:end] = read.ids[:-1]
             segments_BT[b, start:end] = number
             positions_BT[b, start:end] = np.arange(end - start)
-            here = slice(filled, filled + read.num)
-            at_P[here] = b * shape[1] + np.arange(end - read.num, end)
-            targets_P[here] = read.ids[-read.num :]
-            start, filled = end, here.stop
+            at.append(b * shape[1] + np.arange(end - read.num, end))
+            targets.append(read.ids[-read.num :])
+            places.append(read.place + np.arange(read.num))
+            start = end
+    at_P, targets_P = np.zeros((2, slots), np.int32)
+    where = np.concatenate(places)
+    at_P[: len(where)] = np.concatenate(at)
+    targets_P[: len(where)] = np.concatenate(targets)
     inputs = {"tokens": tokens_BT, "segments": segments_BT, "positions": positions_BT}
-    return inputs, at_P, targets_P
-
-
-def _by_read(
-    batch: Sequence[Sequence[_Read]], logprobs_P: np.ndarray, likeliest_P: np.ndarray
-) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-    """What was found of each piece, in the order of `_arrays`."""
-    found, filled = {}, 0
-    for read in (read for row in batch for read in row):
-        here = slice(filled, filled + read.num)
-        found[id(read)] = logprobs_P[here], likeliest_P[here]
-        filled = here.stop
-    return found
+    return inputs, at_P, targets_P, where
 
 
 @functools.partial(jax.jit, static_argnames="config")

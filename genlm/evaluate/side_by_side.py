@@ -39,22 +39,20 @@ def lines(sides: Sequence[Side], recipes: Sequence[Sequence[int]]) -> Iterator[s
         for side in sides:
             name = f"{side.name}: " if len(sides) > 1 else ""
             yield f"  {name}{contaminated(side.tasks[task]['contamination'])}"
-        for metric in content["metrics"]:
-            arrow = (
-                "" if metrics.METRICS[metric].is_higher_better else " (lower is better)"
-            )
-            yield f"  {metric.replace('_', ' ')}{arrow}"
+        for metric, found in content["metrics"].items():
+            better = " (lower is better)" if found["better"] == "lower" else ""
+            yield f"  {metric.replace('_', ' ')}{better}"
             for side in sides:
-                value = Estimate(
-                    **side.tasks[task]["metrics"][metric], n=side.tasks[task]["n"]
-                )
-                yield (
-                    f"    {side.name:{width}}  {_number(value.value)}"
-                    f"  ({_number(value.low)} to {_number(value.high)})"
-                    + _beside(side, sides[0], task, metric)
-                )
+                value = f"{side.name:{width}}  {_value(side, task, metric)}"
+                yield f"    {value}{_beside(side, sides[0], task, metric)}"
             for group in recipes:
                 yield "    " + spread([sides[i] for i in group], task, metric)
+
+
+def _value(side: Side, task: str, metric: str) -> str:
+    found = side.tasks[task]["metrics"][metric]
+    value, low, high = (_number(found[key]) for key in ("value", "low", "high"))
+    return f"{value}  ({low} to {high})"
 
 
 def _beside(side: Side, first: Side, task: str, metric: str) -> str:

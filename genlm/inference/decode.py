@@ -54,9 +54,13 @@ def generate(
     pad: int,
     sampling: SamplingConfig = SamplingConfig(),
     seed: int = 0,
+    places: Sequence[int] | None = None,
 ) -> list[Answer]:
     """An answer for each prompt; it depends on the seed and the prompt's own place in
     the list, not on the other prompts.
+
+    Args:
+      places: other places than 0, 1, ...; rows of one place draw the same.
 
     Raises:
       UserError: a prompt is empty, max_tokens is not positive, or the model has not
@@ -66,7 +70,7 @@ def generate(
     state = _decode(
         params,
         pad_left(prompts, pad),
-        jax.device_get(_keys(seed, len(prompts))),
+        jax.device_get(_keys(seed, range(len(prompts)) if places is None else places)),
         np.asarray(stop_ids, np.int32),
         config,
         sampling,
@@ -107,7 +111,7 @@ def stream(
       UserError: as `generate`.
     """
     check(config, [prompt], max_tokens)
-    keys, stops = _keys(seed, 1), jnp.asarray(stop_ids)
+    keys, stops = _keys(seed, [0]), jnp.asarray(stop_ids)
     state = _begin(params, pad_left([prompt], pad), config, max_tokens)
     for turn in range(max_tokens):
         state = _go_on(params, state, keys, stops, turn + 1, config, sampling)
@@ -137,10 +141,10 @@ def check(
         )
 
 
-def _keys(seed: int, rows: int) -> jax.Array:
+def _keys(seed: int, places: Sequence[int]) -> jax.Array:
     """A key for each row, of the seed and its place alone."""
     key = functools.partial(jax.random.fold_in, jax.random.PRNGKey(seed))
-    return jax.vmap(key)(jnp.arange(rows))
+    return jax.vmap(key)(jnp.asarray(places))
 
 
 def require_memory(

@@ -1,8 +1,9 @@
 """THE ADAPTER OF A RUN: the LoRA change that is already in its parameters, kept apart.
 
-  adapter/adapter.safetensors   PATH/a and PATH/b of each changed matrix, float32
+  adapter/adapter.safetensors   PATH/a and PATH/b (of DoRA, /m) of each changed matrix
   adapter/adapter.json          its LoraConfig, and the name of what it changes
-Before: `peft.read_adapter`. After: `peft.write_adapter`.
+Before: `peft.read_adapter`, or a training of such a change. After:
+`peft.write_adapter`, and generation with several of them over one base.
 """
 
 import dataclasses
@@ -12,7 +13,8 @@ from typing import Any, NamedTuple
 from flax import traverse_util
 
 from genlm.errors import UserError
-from genlm.interop import tensor_file
+from genlm.interop import hf_config, peft, tensor_file
+from genlm.interop.run import find, read_config
 from genlm.model import lora, transformer
 from genlm.model.config import TransformerConfig
 from genlm.model.lora import LoraConfig
@@ -70,6 +72,30 @@ def load(workdir: Path, model: TransformerConfig) -> Adapter:
             raise UserError(f"{file} is damaged: {name} is not as it was made")
         flat[name] = tensor_file.read(file, name, found[name])
     return Adapter(config, traverse_util.unflatten_dict(flat, sep="/"), base)
+
+
+def open_for(path: Path, base: Path) -> Adapter:
+    """The adapter at `path`, a run that has one or a folder of PEFT's, for the model of
+    the run `base`.
+
+    Raises:
+      UserError: there is none, it is damaged, or it changes another model.
+    """
+    model = read_config(base)
+    if peft.is_adapter(path):
+        change, tree = peft.read_adapter(path, model, hf_config.family_of(model))
+        return Adapter(change, tree, peft.base_name(path, model))
+    workdir = find(path)
+    adapter = load(workdir, read_config(workdir))
+    digest = lineage.digest(lineage.read(base).get("outputs"))
+    inputs = lineage.read(workdir).get("inputs", {})
+    if digest not in [each.get("sha256") for each in inputs.values()]:
+        made_from = ", ".join(n for n, each in inputs.items() if "bytes" not in each)
+        raise UserError(
+            f"{workdir} was made from {made_from}, and not from {base}: its adapter"
+            " changes another model"
+        )
+    return adapter
 
 
 def _about(path: Path) -> tuple[LoraConfig, str]:

@@ -6,6 +6,7 @@ there, tokenizer_config.json, special_tokens_map.json, generation_config.json,
 config.json, chat_template.jinja and chat_template.json: JSON and text, never code.
 """
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any, Iterable
@@ -21,6 +22,7 @@ from genlm.interop.tokenizer_content import (
 )
 from genlm.tokenizer.base import Tokenizer
 from genlm.tokenizer.byte import ByteTokenizer
+from genlm.tokenizer.controls import ControlsTokenizer
 from genlm.tokenizer.huggingface import Extras, HuggingFaceTokenizer
 from genlm.tokenizer.sentence_piece import SentencePieceTokenizer
 from genlm.tokenizer.special import Special
@@ -153,6 +155,15 @@ def _parts(tokenizer: Tokenizer) -> tuple[dict[str, Any], Extras]:
         model = tokenizer.model
         names = sentence_piece_json.names(model)
         return sentence_piece_json.content(model), Extras(names=names)
+    if isinstance(tokenizer, ControlsTokenizer):
+        content, extras = _parts(tokenizer.base)
+        known = {token["id"] for token in content["added_tokens"]}
+        new = {t: i for t, i in tokenizer.controls.items() if i not in known}
+        added = [added_token(text, i, is_special=True) for text, i in new.items()]
+        return (
+            content | {"added_tokens": content["added_tokens"] + added},
+            dataclasses.replace(extras, chat_template=tokenizer.chat_template),
+        )
     if isinstance(tokenizer, ByteTokenizer):
         return _byte_content(tokenizer.special), Extras(names=_BYTE_NAMES)
     raise UserError(f"a {type(tokenizer).__name__} cannot be written for Hugging Face")

@@ -6,11 +6,13 @@ every token, so that packed rows need nothing else.
 """
 
 import dataclasses
+from typing import Any, Mapping
 
 import jax
 import jax.numpy as jnp
 
 from genlm.errors import UserError
+from genlm.model import transformer
 from genlm.model.config import TransformerConfig
 from genlm.parallel.specs import ParamSpec, Specs
 
@@ -61,3 +63,16 @@ def apply(params, vectors_BTD: jax.Array) -> jax.Array:
         preferred_element_type=jnp.float32,
     )
     return outputs_BTC + params["bias"]
+
+
+def outputs(
+    params: Any,
+    batch: Mapping[str, jax.Array],
+    model: TransformerConfig,
+    head: HeadConfig,
+    key: jax.Array | None = None,
+) -> jax.Array:
+    """outputs_BTC, float32, of params {"model", "head"} at every token of a batch."""
+    hidden_BTD, _, _ = transformer.apply(params["model"], batch, model, key=key)
+    vectors_BTD = pooled(hidden_BTD, batch["segments"], head.pool)
+    return apply(params["head"], vectors_BTD)

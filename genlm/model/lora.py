@@ -11,7 +11,7 @@ trains through, `merge` what it may write.
 
 import dataclasses
 import fnmatch
-from typing import Any, Mapping
+from typing import Any, Mapping, Sequence
 import zlib
 
 from flax import traverse_util
@@ -21,6 +21,7 @@ import jax.numpy as jnp
 from genlm.errors import UserError
 from genlm.model import changed, matrices, quantized
 from genlm.model.changed import Changed
+from genlm.model.several import beside
 from genlm.parallel.specs import ParamSpec, Specs, initialize
 
 
@@ -140,6 +141,27 @@ def _keys(key: jax.Array | None, path: str, layers: int) -> jax.Array | None:
     if key is None:
         return None
     return jax.random.split(jax.random.fold_in(key, zlib.crc32(path.encode())), layers)
+
+
+def several(
+    params: Any,
+    changes: Sequence[Mapping[str, Any]],
+    configs: Sequence[LoraConfig],
+    adapter_B: Any,
+) -> Any:
+    """`params` for batches of B rows, each changed by one of several changes: what
+    `merge` makes of that one, over a base that is in memory once.
+
+    Args:
+      adapter_B: which of `changes` is a row's; -1 for none.
+    """
+    flat = traverse_util.flatten_dict(params, sep="/")
+    found = [factors(change) for change in changes]
+    scales = [config.scale for config in configs]
+    for path in dict.fromkeys(path for each in found for path in each):
+        own = {i: each[path] for i, each in enumerate(found) if path in each}
+        flat[path] = beside(flat[path], own, scales, jnp.asarray(adapter_B))
+    return traverse_util.unflatten_dict(flat, sep="/")
 
 
 def merge(params: Any, change: Mapping[str, Any], config: LoraConfig) -> Any:

@@ -75,10 +75,8 @@ class PairBatches:
 
     def __getitem__(self, step: int) -> Batch:
         """This process's part of the batch that step `step` trains on."""
-        whole = self._plan.rows(step)
-        share = len(whole) // self._num_processes
-        first = whole.start + self._process * share
-        pairs = [int(self._order[place]) for place in range(first, first + share)]
+        part = self._plan.part(step, self._process, self._num_processes)
+        pairs = [int(self._order[place]) for place in part]
         ids_BP = self._ids_QP[pairs]
         queries = self._padded(self._queries, pairs, self._lengths.query)
         passages = self._padded(
@@ -91,7 +89,7 @@ class PairBatches:
                 for name, x in passages.items()
             },
             "passage_ids": ids_BP.astype(np.int32),
-            "weights": np.ones((share, 1), np.float32),
+            "weights": np.ones((len(part), 1), np.float32),
         }
 
     def _padded(self, rows: embed.Rows, places: list[int], length: int) -> Batch:

@@ -90,7 +90,8 @@ def _metric(
                 apart is not None and (apart[1] > 0 or apart[2] < 0),
             )
         )
-    return Metric(name.replace("_", " "), values)
+    better = ", lower is better" if found[0]["better"] == "lower" else ""
+    return Metric(name.replace("_", " ") + better, values)
 
 
 def _rows(stage: Stage, task: str) -> Rows:

@@ -21,8 +21,8 @@ from genlm.runs import directory
 from genlm.stages import rerun
 
 STAGES = tuple(
-    "prepare pretrain sft distill embed evaluate gain fit check import_model"
-    " answer".split()
+    "prepare pretrain sft classify embed distill evaluate gain fit check"
+    " import_model answer".split()
 )
 
 

@@ -23,7 +23,7 @@ from genlm.interop.adapter import Adapter
 from genlm.interop.trained import Trained
 from genlm.model import lora, quantized, transformer
 from genlm.model.config import TransformerConfig
-from genlm.model.heads import HeadConfig
+from genlm.model.heads import HeadConfig, head_specs
 from genlm.model.lora import LoraConfig
 from genlm.model.sizes import HOW
 from genlm.parallel import hosts, sharding
@@ -77,6 +77,23 @@ class Adaptation(NamedTuple):
     first: Callable[[Any], Any]
     model_of: ModelOf
 
+    def with_head(self, head: HeadConfig) -> "Adaptation":
+        """The same with a head beside: what is trained, and the parameters of the
+        model, are each {"model", "head"}."""
+
+        def first(drawn: Any) -> Any:
+            return {**drawn, "model": self.first(drawn["model"])}
+
+        def model_of(params: Any, frozen: Any, key: Any = None) -> Any:
+            return {**params, "model": self.model_of(params["model"], frozen, key)}
+
+        return self._replace(
+            trained=dataclasses.replace(self.trained, head=head),
+            specs={"model": self.specs, "head": head_specs(self.model, head)},
+            first=first,
+            model_of=model_of,
+        )
+
     def adopted(self, state: TrainState) -> TrainState:
         """A drawn state with the parameters to begin with."""
         params = self.first(state.params)
@@ -124,6 +141,18 @@ def shape(config: ConfigDict, source: Path, vocab_size: int) -> TransformerConfi
     return dataclasses.replace(given, **how, vocab_size=vocab_size)
 
 
+def fresh(model: TransformerConfig) -> Adaptation:
+    """All parameters of a model that knows nothing yet."""
+    return Adaptation(
+        model,
+        Trained(),
+        transformer.param_specs(model),
+        None,
+        lambda drawn: drawn,
+        lambda params, *_: params,
+    )
+
+
 def of(
     section: LoraSection,
     model: TransformerConfig,
@@ -131,7 +160,6 @@ def of(
     workdir: Path,
     seed: int,
     mesh: jax.sharding.Mesh,
-    head: HeadConfig | None = None,
 ) -> Adaptation:
     """How the model of the run `source` is fine-tuned in `workdir`.
 
@@ -141,14 +169,7 @@ def of(
     """
     lora_config = section.config()
     if lora_config is None:
-        return Adaptation(
-            model,
-            Trained(head=head),
-            transformer.param_specs(model),
-            None,
-            lambda drawn: _grown(source, drawn),
-            lambda params, *_: params,
-        )
+        return fresh(model)._replace(first=lambda drawn: _grown(source, drawn))
     if model.vocab_size != interop.read_config(source).vocab_size:
         raise UserError(
             f"{source} has no tokens of a chat, which a low-rank change cannot teach:"
@@ -159,7 +180,6 @@ def of(
         lineage.digest(lineage.read(source).get("outputs")),
         lora_config,
         section.bits,
-        head,
     )
     specs = transformer.param_specs(model)
     base = _base(source, specs, section.bits, mesh)

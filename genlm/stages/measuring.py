@@ -4,11 +4,12 @@ Before: a run's folder, the names of tasks, the folder of their data. After: the
 eval and the stage evaluate, which write results.json and rows.jsonl.
 """
 
+import contextlib
 import dataclasses
 import functools
 import json
 from pathlib import Path
-from typing import Any, Iterable, Mapping, NamedTuple, Sequence
+from typing import Any, Iterable, Iterator, Mapping, NamedTuple, Sequence
 
 from genlm.data import conversations, embedded
 from genlm.errors import UserError, require_text
@@ -48,7 +49,7 @@ class TasksConfig:
         """The tasks with their rows.
 
         Raises:
-          UserError: a file is not there, or a line is no row.
+          UserError: a file is not there, or a line is not as its task says (names it).
         """
         root = Path(self.data)
         return [
@@ -75,35 +76,38 @@ class Measured(NamedTuple):
     rows: list[dict[str, Any]]
 
 
-def measure(opened: Opened, source: Path, questions: Sequence[Question]) -> Measured:
-    """What a model, that of the run `source`, does on each task.
-
-    Raises:
-      UserError: a row is not as its task says (names its line).
-    """
-    if not questions:
-        return Measured({}, [])
+@contextlib.contextmanager
+def candidate(opened: Opened) -> Iterator[Candidate]:
+    """A model to measure, on all devices."""
     mesh = meshes.make(meshes.MeshConfig())
     with sharding.laid_out(mesh):
-        candidate = Candidate(
+        yield Candidate(
             opened.params,
             opened.config,
             opened.tokenizer,
             functools.partial(sharding.global_batch, mesh=mesh),
             sharding.ways(mesh, "batch"),
         )
-        found = [harness.measure(candidate, question) for question in questions]
+
+
+def measure(opened: Opened, source: Path, questions: Sequence[Question]) -> Measured:
+    """What a model, that of the run `source`, does on each task."""
+    if not questions:
+        return Measured({}, [])
+    with candidate(opened) as model:
+        found = [harness.measure(model, question) for question in questions]
     texts = [question.texts() for question in questions]
     seen = contamination.check(
         [text for each in texts for text in each], contamination.trained_on(source)
     )
     results, rows, first = {}, [], 0
     for question, result in zip(questions, found):
-        here = slice(first, first := first + len(question.rows))
+        end = first + len(question.rows)
         results[question.task.name] = {
             **result.as_json(),
-            "contamination": seen.of(here) if seen else "not checked",
+            "contamination": seen.of(slice(first, end)) if seen else "not checked",
         }
+        first = end
         rows += [{"task": question.task.name, **record} for record in result.records]
     return Measured(results, rows)
 
@@ -119,7 +123,11 @@ def recipes(runs: Sequence[Path]) -> list[list[int]]:
     their data was prepared does not count."""
     groups: dict[str, dict[int, int]] = {}
     for place, run in enumerate(runs):
+        if not (run / "config.json").exists():
+            continue
         config = directory.read_json(run / "config.json")
+        if "seed" not in config:
+            continue
         if "data" in config:
             config["data"] |= {"prepared": ""}
         seeds = groups.setdefault(lineage.digest(config | {"seed": 0}), {})

@@ -9,7 +9,7 @@ that half a corpus is never taken for whole.
 import contextlib
 import dataclasses
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any, Iterable, Iterator
 
 from ml_collections import ConfigDict
 
@@ -127,7 +127,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
         print(f"{error}; going on with what was prepared from it", flush=True)
         return
     read_before = lineage.of_inputs(files, lineage.read(workdir).get("inputs", {}))
-    inputs = {**read_before, **_of_tokenizer(tokenizer_config)}
+    inputs = {**read_before, **of_tokenizer(tokenizer_config)}
     if rerun.is_finished(own, workdir, inputs):
         return
     directory.create(workdir)
@@ -140,7 +140,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
         dedup=data.dedup,
         valid_fraction=data.valid_fraction,
     )
-    tokenizer = _tokenizer(tokenizer_config, survey, config.seed)
+    tokenizer = make_tokenizer(tokenizer_config, survey.sample, config.seed)
     with directory.filling(workdir / TOKENS) as partial:
         (partial / "tokenizer").mkdir()
         tokenizer.save(partial / "tokenizer")
@@ -185,7 +185,10 @@ def _documents(
         yield number, clean.clean_document(document) if data.clean else document
 
 
-def _tokenizer(config: TokenizerConfig, survey: Survey, seed: int) -> Tokenizer:
+def make_tokenizer(
+    config: TokenizerConfig, sample: Iterable[str], seed: int
+) -> Tokenizer:
+    """The tokenizer that a config names, learnt from `sample` if it is of that kind."""
     if config.kind == "byte":
         return ByteTokenizer()
     if config.kind == "run":
@@ -193,11 +196,11 @@ def _tokenizer(config: TokenizerConfig, survey: Survey, seed: int) -> Tokenizer:
     from genlm.tokenizer import sentence_piece
 
     return sentence_piece.train(
-        survey.sample, vocab_size=config.vocab_size, algorithm=config.kind, seed=seed
+        sample, vocab_size=config.vocab_size, algorithm=config.kind, seed=seed
     )
 
 
-def _of_tokenizer(config: TokenizerConfig) -> dict[str, Any]:
+def of_tokenizer(config: TokenizerConfig) -> dict[str, Any]:
     """The hash of the run whose tokenizer is taken, for the lineage."""
     if config.kind != "run":
         return {}

@@ -92,7 +92,7 @@ def run(config: ConfigDict, workdir: Path, source: Path, base: Tokenizer) -> Non
     own = ConfigDict({"stage": "prepare_chat", "seed": config.seed})
     own.data = config.data
     rerun.check_kind(own, workdir)
-    inputs = {**_inputs(data, workdir), **_of_tokenizer(source)}
+    inputs = _inputs(data, source, workdir)
     if rerun.is_finished(own, workdir, inputs):
         return
     directory.create(workdir)
@@ -108,10 +108,11 @@ def run(config: ConfigDict, workdir: Path, source: Path, base: Tokenizer) -> Non
     print(_describe(summary), flush=True)
 
 
-def _inputs(data: ChatDataConfig, workdir: Path) -> dict[str, Any]:
-    """Lineage entries of the files; of the installation's questions, its sources."""
+def _inputs(data: ChatDataConfig, source: Path, workdir: Path) -> dict[str, Any]:
+    """Lineage entries of the tokenizer's files and those of the conversations; of the
+    installation's questions, its sources."""
     before = lineage.read(workdir).get("inputs", {})
-    files: list[Path] = []
+    files = sorted(p for p in (source / "tokenizer").rglob("*") if p.is_file())
     with Bars("bytes") as bars:
         for paths in filter(None, (data.paths, data.valid_paths)):
             if paths == conversations.EMBEDDED:
@@ -119,13 +120,6 @@ def _inputs(data: ChatDataConfig, workdir: Path) -> dict[str, Any]:
             else:
                 files += sources.resolve(paths, bars.report)
     return lineage.of_inputs(list(dict.fromkeys(files)), before)
-
-
-def _of_tokenizer(source: Path) -> dict[str, Any]:
-    folder = source / "tokenizer"
-    names = sorted(p for p in folder.rglob("*") if p.is_file())
-    hashes = {str(p.relative_to(folder)): lineage.sha256(p) for p in names}
-    return {str(folder): {"sha256": lineage.digest(hashes)}}
 
 
 @dataclasses.dataclass(frozen=True)

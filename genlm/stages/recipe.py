@@ -5,7 +5,7 @@ Before: a config. After: pretrain, and together, which trains several seeds of o
 
 import dataclasses
 import math
-from typing import NamedTuple
+from typing import Any, Mapping, NamedTuple, TypeVar
 
 import jax
 from ml_collections import ConfigDict
@@ -22,6 +22,7 @@ from genlm.train import losses
 from genlm.train import optimizer as optimizers
 from genlm.train.guard import GuardConfig
 
+T = TypeVar("T")
 READS = (
     "seed",
     "parallel",
@@ -31,6 +32,19 @@ READS = (
     "checkpoint",
     "guard",
 )
+
+NO_TEXT: Mapping[str, dict[str, Any]] = {  # for a model that writes none
+    "train": dict.fromkeys("z_loss balance_loss router_z_loss".split(), 0.0)
+    | {"vocab_chunk": 0},
+    "eval": {
+        "sample_every": 0,
+        "prompts": ("",),
+        "max_tokens": 1,
+        "temperature": 0.0,
+        "top_p": 1.0,
+    },
+    "checkpoint": {"export_every": 0},
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,15 +144,23 @@ class Recipe(NamedTuple):
         return Plan(train.batch_size, train.ramp_from, train.ramp_steps, left_out)
 
 
-def read(config: ConfigDict) -> Recipe:
-    """The recipe of a config; a wrong value is an error now, not after an hour."""
+def read(config: ConfigDict, lacking: Mapping[str, dict[str, Any]] = {}) -> Recipe:
+    """The recipe of a config; a wrong value is an error now, not after an hour.
+
+    Args:
+      lacking: {section: {key: value}} of what the stage's config does not hold.
+    """
+
+    def section(cls: type[T], name: str) -> T:
+        return configs.to_dataclass(cls, config[name], **lacking.get(name, {}))
+
     mesh = configs.to_dataclass(meshes.MeshConfig, config.parallel)
     sharding.changed(mesh.rules)
     return Recipe(
         config.seed,
-        configs.to_dataclass(TrainConfig, config.train),
-        configs.to_dataclass(hooks.TrainEvalConfig, config.eval),
-        configs.to_dataclass(CheckpointConfig, config.checkpoint),
+        section(TrainConfig, "train"),
+        section(hooks.TrainEvalConfig, "eval"),
+        section(CheckpointConfig, "checkpoint"),
         configs.to_dataclass(optimizers.OptimizerConfig, config.optimizer),
         mesh,
         configs.to_dataclass(GuardConfig, config.guard),

@@ -181,10 +181,12 @@ def _same_inputs(workdir: Path, old: dict[str, Any], new: dict[str, Any]) -> Non
     for name, entry in new.items():
         if entry["sha256"] not in hashes:
             raise UserError(
-                f"{workdir} was made from another {name}; take another --workdir"
+                f"{workdir} was made from another {name}; take another --workdir, or"
+                " delete it"
             )
     if len(new) < len(old):
         gone = sorted(set(old) - set(new)) or sorted(old)
         raise UserError(
-            f"{workdir} was made with {gone[0]} too; take another --workdir"
+            f"{workdir} was made with {gone[0]} too; take another --workdir, or"
+            " delete it"
         )

@@ -43,8 +43,12 @@ def make_writer(
     max_tokens: int,
     sampling: SamplingConfig,
     seed: int,
+    places: Sequence[int] | None = None,
 ) -> Writer:
     """A function of params: the text and the ids of the answer to each prompt.
+
+    Args:
+      places: as of `decode.generate`.
 
     Raises:
       UserError: the model cannot answer them, or there is no room for it.
@@ -62,6 +66,7 @@ def make_writer(
             pad=tokenizer.special.pad,
             sampling=sampling,
             seed=seed,
+            places=places,
         )
         texts = [answer_text(tokenizer, p, a.tokens) for p, a in zip(prompts, answers)]
         return list(zip(texts, answers))

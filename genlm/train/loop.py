@@ -114,7 +114,7 @@ def train(
       train_step: compiled; it may donate the state.
       batches: device batches, the first one that of state.step.
       journal: gets a row for each thing that went wrong and was lived through.
-      bytes_per_token: turns nats a token into bits a byte.
+      bytes_per_token: turns nats a token into bits a byte; NaN: there are none.
       tokens: trained on before state.step.
 
     Raises:

@@ -62,6 +62,13 @@ def test_packed_spans_are_as_likely_as_rows_of_their_own(name: str):
         np.testing.assert_array_equal(each.is_likeliest, likeliest)
 
 
+def test_a_text_of_nothing_has_nothing_to_score():
+    config = FAMILIES["gqa"]
+    candidate = Candidate(families.weights(config), config, ByteTokenizer())
+    empty, one = likelihood.score(candidate, [Span([3], 1), Span([3, 4], 1)], "empty")
+    assert empty.total == 0 and len(one.logprobs) == 1
+
+
 def test_neither_order_nor_company_nor_batches_matter(monkeypatch):
     config = FAMILIES["gqa"]
     candidate = Candidate(families.weights(config), config, ByteTokenizer())

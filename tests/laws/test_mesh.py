@@ -5,14 +5,17 @@ over layers and rematerialisation; and a checkpoint opens on any mesh.
 """
 
 import dataclasses
+import functools
+import math
 
 import jax
 import numpy as np
 import pytest
 
 from genlm.errors import UserError
-from genlm.model import ring, transformer
+from genlm.model import lora, quantized, ring, transformer
 from genlm.model.config import TransformerConfig
+from genlm.model.lora import LoraConfig
 from genlm.parallel import mesh as meshes
 from genlm.parallel import sharding
 from genlm.runs import checkpoint
@@ -319,3 +322,63 @@ def test_a_checkpoint_opens_on_any_mesh(name: str, tmp_path):
         for a, b in zip(jax.tree.leaves(born), jax.tree.leaves(restored), strict=True):
             np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
             assert len(b.sharding.device_set) == devices
+
+
+def _change_curve(devices, sizes, bits: int, how: dict, changes: dict) -> np.ndarray:
+    """The loss of each step of training a change alone, beside its frozen base."""
+    model = dataclasses.replace(MODEL, **changes)
+    change = LoraConfig(4, 8.0, ("*",), dropout=0.1, **how)
+    mesh, of_base, specs = _setup(devices, sizes, model)
+    of_change = lora.lora_specs(specs, change)
+    made = optimizer.make_optimizer(OPTIMIZER, STEPS, of_change)
+    loss = losses.make_next_token_loss(model)
+
+    def of_batch(params, frozen, batch, key):
+        return loss(lora.adapted(frozen, params, change, key), None, batch, key)
+
+    with sharding.laid_out(mesh):
+        base = state.born_sharded(specs, of_base, mesh, seed=0).params
+        if bits:
+            base = quantized.quantize(base, specs, bits)
+        own = state.born_sharded(of_change, made, mesh, seed=1)
+        places = state.shardings(of_change, made, mesh)
+        init = functools.partial(lora.initial, specs=specs, config=change)
+        init = jax.jit(init, out_shardings=places.params)
+        own = dataclasses.replace(own, params=init(base, key=jax.random.PRNGKey(2)))
+        schedule = optimizer.make_schedule(OPTIMIZER, STEPS)
+        train_step = jax.jit(
+            step.make_train_step(of_batch, made, schedule),
+            donate_argnums=0,
+            out_shardings=(places, sharding.replicated(mesh)),
+        )
+        curve = []
+        for number in range(STEPS):
+            batch = sharding.global_batch(_batch(number), mesh)
+            own, metrics = train_step(own, batch, base)
+            curve.append(float(metrics["loss"]))
+    assert train_step._cache_size() == 1, "the step was compiled again"
+    return np.asarray(curve)
+
+
+@pytest.mark.parametrize(
+    "sizes, bits, how, changes",
+    [
+        ({"data": 2, "fsdp": 2}, 0, {"dora": True}, {"num_layers": 1}),
+        pytest.param(
+            *({"data": 2, "fsdp": 2}, 4, {"dora": True}, SCAN), marks=pytest.mark.slow
+        ),
+        pytest.param(
+            *({"data": 2, "fsdp": 2, "tensor": 2}, 8, {"rank_stabilised": True}, {}),
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            *({"fsdp": 2, "tensor": 2}, 0, {"dora": True}, SCAN | {"remat": "full"}),
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_one_curve_of_a_change(sizes: dict, bits: int, how: dict, changes: dict):
+    alone = _change_curve(1, {}, bits, how, changes)
+    assert alone[-1] < alone[0]
+    many = _change_curve(math.prod(sizes.values()), sizes, bits, how, changes)
+    np.testing.assert_allclose(many, alone, rtol=1e-5)

@@ -250,12 +250,17 @@ def test_a_life_killed_in_each_of_its_stages(tmp_path):
     straight, killed = tmp_path / "straight", tmp_path / "killed"
     steps = ["--config.pretrain.train.num_steps=30"]
     steps += ["--config.pretrain.checkpoint.save_every=5"]
+    steps += ["--config.sft.train.num_steps=30"]
+    steps += ["--config.sft.checkpoint.save_every=5"]
     recipe = ["run", "experiments/life.py:smoke", *steps, "--workdir"]
     genlm(*recipe, straight)
     for begun in (
         "prepare/.tokens.genlm-partial",
         "pretrain/checkpoints/10",
         "evaluate",
+        "sft/data/.tokens.genlm-partial",
+        "sft/checkpoints/10",
+        "exam",
     ):
         process = _start([*recipe, str(killed)])
         while process.poll() is None and not (killed / begun).exists():
@@ -263,15 +268,18 @@ def test_a_life_killed_in_each_of_its_stages(tmp_path):
         assert process.poll() is None, f"it ended before {begun} was there"
         process.kill()
         process.wait()
-    assert not (killed / "evaluate/results.json").exists()
+        assert not (killed / begun / "results.json").exists()
     genlm(*recipe, killed)
     assert "as it was written" in genlm("verify", killed).stdout
-    for a, b in zip(arrays(straight / "pretrain"), arrays(killed / "pretrain")):
-        np.testing.assert_array_equal(a, b)
-    results = [
+    for stage in ("pretrain", "sft"):
+        for a, b in zip(arrays(straight / stage), arrays(killed / stage)):
+            np.testing.assert_array_equal(a, b)
+    written = [
         (run / "evaluate/results.json").read_text() for run in (straight, killed)
     ]
-    assert results[0] == results[1]
+    assert written[0] == written[1]
+    rows = [(run / "exam/rows.jsonl").read_text() for run in (straight, killed)]
+    assert rows[0] == rows[1]
 
 
 @pytest.mark.slow

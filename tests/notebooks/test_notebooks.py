@@ -31,6 +31,10 @@ MADE = {  # what a reader is left with
         "runs/repeated/checkpoints/4.0.json",
         "runs/split/checkpoints/4.0.json",
     ),
+    "05_fine_tuning": (
+        "runs/life/exam/results.json",
+        "runs/change/adapter/adapter.json",
+    ),
 }
 COLAB = "https://colab.research.google.com/github/genlm/genlm/blob/main/notebooks/"
 

@@ -1,8 +1,9 @@
-"""Small runs that tests of fine-tuning begin with, and conversations."""
+"""Small runs that tests of fine-tuning begin with, conversations and labelled texts."""
 
 import itertools
 import json
 from pathlib import Path
+from pydoc_data.topics import topics
 
 from ml_collections import ConfigDict
 
@@ -41,8 +42,27 @@ def sft(source: Path, data: Path, **changes: object) -> ConfigDict:
     return changed(config, changes)
 
 
+def labelled(path: Path, count: int = 40) -> Path:
+    """A file of `count` texts of each of three classes: the titles, the first lines and
+    the last lines of topics of Python's reference."""
+    rows = []
+    for name in sorted(topics)[:count]:
+        lines = topics[name].strip().splitlines()
+        found = {"title": name, "first": lines[0], "last": f"{name}: {lines[-1]}"}
+        rows += [{"text": t, "label": label} for label, t in found.items()]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return path
+
+
+def classify(source: str, data: Path, **changes: object) -> ConfigDict:
+    """A recipe of two steps; `changes` as of `sft`."""
+    config = base.smoke(base.classify(source))
+    config.data.update({"paths": str(data), "row_length": ROW, "valid_fraction": 0.2})
+    config.lora.targets = ("layers/attention/*", "layers/mlp/*")
+    return changed(config, changes)
+
+
 def changed(config: ConfigDict, changes: dict[str, object]) -> ConfigDict:
-    """The config with other values; a key has __ for a dot."""
     for key, value in changes.items():
         *sections, name = key.split("__")
         node = config

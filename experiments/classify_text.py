@@ -1,0 +1,42 @@
+"""Texts by class, of any JSON-lines file of text and label.
+
+  genlm run experiments/classify_text.py --workdir runs/kinds
+  genlm run experiments/classify_text.py:smollm2 --workdir runs/spam \
+      --config.classify.data.paths=spam.jsonl
+  genlm classify --from runs/kinds FILE
+
+The first trains a small model of bytes from scratch, on what every Python carries; the
+second, a low-rank change of SmolLM2-135M-Instruct (experiments/smollm2_generate.py).
+"""
+
+from ml_collections import ConfigDict
+
+from experiments import base, smollm2_generate
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    """From scratch; ':smollm2' imports SmolLM2 and changes it; ':smoke' is short."""
+    arg = base.argument(arg, "smoke", "smollm2")
+    if arg == "smollm2":
+        return _smollm2()
+    config = base.classify()
+    config.model.update({"num_layers": 2, "dropout": 0.1})
+    config.optimizer.update({"learning_rate": 3e-3, "warmup_steps": 20})
+    config.train.update({"num_steps": 300, "ema_decay": 0.99})
+    config.eval.eval_every = 50
+    return base.smoke(config) if arg else config
+
+
+def _smollm2() -> ConfigDict:
+    """Import, then a change of rank 8 beside the model: once over 3,400 short texts."""
+    classify = base.classify("model")
+    classify.lora.rank = 8
+    classify.model.update({"dtype": "bfloat16", "scan_layers": True})
+    classify.optimizer.update({"learning_rate": 1e-3, "warmup_steps": 10})
+    classify.train.update({"num_steps": 180, "batch_size": 2})
+    classify.eval.update({"eval_every": 90, "batch_size": 4})
+    classify.checkpoint.save_every = 30
+    imported = smollm2_generate.answers("").model
+    return ConfigDict(
+        {"stages": ("model", "classify"), "model": imported, "classify": classify}
+    )

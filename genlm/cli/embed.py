@@ -109,10 +109,12 @@ def _print_nearest(
 
 def _print_analogy(embedder: Any, asked: list[str], corpus: list[str], k: int) -> None:
     """What C is to, as A is to B."""
+    import numpy as np
+
     from genlm.retrieval import neighbours
 
     words = list(dict.fromkeys([*asked, *(corpus or embedder.vocabulary())]))
-    places = [[words.index(word) for word in asked]]
+    places = np.array([[words.index(word) for word in asked]])
     found = neighbours.analogies(embedder.words(words), places, k)
     a, b, c = asked
     print(f"{a} is to {b} as {c} is to")

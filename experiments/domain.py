@@ -10,7 +10,7 @@ is --config.field.data.document. General text, some of which is replayed, is
 --config.general.data.paths (Wikipedia's by default). The model is trained on the field
 twice, with general text as a quarter of all rows and without, and `gain` says what each
 has learnt and forgotten. Then it learns to answer: --config.instruct.data.paths names
-the field's questions. Planned, not run.
+the field's questions. ':smoke' takes a tiny model instead. Planned, not run.
 """
 
 from ml_collections import ConfigDict
@@ -26,7 +26,7 @@ def get_config(arg: str = "") -> ConfigDict:
     arg = base.argument(arg, "smoke", *FIELDS)
     is_smoke = arg == "smoke"
     train = _train(is_smoke)
-    model = smollm2_generate.answers("smoke").model
+    model = _small() if is_smoke else smollm2_generate.answers("smoke").model
     field = _prepare(train, "embedded:python", FIELDS.get(arg, "file"))
     general = _prepare(train, "public:wikitext2_valid", "blank_line")
     if is_smoke:
@@ -60,7 +60,17 @@ def _instruct(is_smoke: bool) -> ConfigDict:
     """The field's model learns to answer: name its questions in data.paths."""
     instruct = smollm2_sft.get_config("smoke" if is_smoke else "").sft
     instruct.source = "with_replay"
+    if is_smoke:  # the small model has to learn the tokens of a chat
+        instruct.data.template = "chatml"
+        instruct.lora.rank = 0
     return instruct
+
+
+def _small() -> ConfigDict:
+    """In the place of SmolLM2 where the recipe is only to be seen to run."""
+    small = base.smoke(base.pretrain())
+    small.data.row_length = 128
+    return small
 
 
 def _train(is_smoke: bool) -> ConfigDict:
@@ -75,6 +85,7 @@ def _train(is_smoke: bool) -> ConfigDict:
     train.checkpoint.update({"save_every": 120, "keep_last": 1, "keep_best": False})
     if is_smoke:
         base.smoke_training(train)
+        train.data.row_length = 128
         train.train.update({"batch_size": 4, "num_microbatches": 1})
         train.eval.update({"max_rows": 4, "batch_size": 4})
     return train

@@ -97,7 +97,7 @@ def _fill(
     per_batch = -(-per_batch // candidate.ways) * candidate.ways
     batches = [rows[i : i + per_batch] for i in range(0, len(rows), per_batch)]
     most = max((sum(r.num for row in b for r in row) for b in batches), default=0)
-    slots, done = -(-most // _AT_ONCE) * _AT_ONCE, 0
+    slots, done = _AT_ONCE * _power_of_two(-(-most // _AT_ONCE)), 0
     with Bar(title, sum(len(read.ids) for read in reads), unit="tokens") as bar:
         for batch in batches:
             arrays = _arrays(

@@ -17,9 +17,17 @@ RECIPES = sorted(
 
 OF_A_PACKAGE = tuple(
     f"smollm2_{name}" for name in ("generate", "chat", "continue", "sft")
-) + ("domain",)
+)
 PODS = tuple(f"pretrain_{size}" for size in ("125m", "1b", "8b", "70b", "moe_8x"))
-LONG = ("optimizers", "scaling", "pretrain_text", "tiny_shakespeare")
+LONG = (
+    "domain",
+    "distill",
+    "instruct",
+    "optimizers",
+    "scaling",
+    "pretrain_text",
+    "tiny_shakespeare",
+)
 LONG += OF_A_PACKAGE + PODS
 SHORT = [
     pytest.param(p, marks=pytest.mark.slow) if p.stem in LONG else p

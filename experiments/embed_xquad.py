@@ -33,8 +33,7 @@ def get_config(arg: str = "") -> ConfigDict:
     if is_smoke:
         model = base.smoke(base.pretrain())
         config.data = base.embed().data
-        config.embed.update({"sizes": (0, 16), "hard_negatives": 1})
-        config.embed.passage_length = 32
+        config.embed.update({"sizes": (0, 16), "passage_length": 32})
         config.train.update({"num_steps": 2, "batch_size": 8})
         config.eval.update({"eval_every": 1, "max_rows": 16})
         config.checkpoint.save_every = 1

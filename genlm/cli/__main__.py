@@ -18,13 +18,14 @@ VERBS = {
     "lm_eval": "run lm-eval's own task files on a run",
     "chat": "talk with a model of conversations",
     "classify": "say the class of each line with a trained classifier",
+    "embed": "turn texts into vectors, and find what is nearest",
     "import": "make a run of a public model",
     "export": "write a run as a folder that other tools open",
     "report": "write a run's report as one HTML file",
     "verify": "check a run's files against what was written",
     "doctor": "say what this machine and installation can do",
 }
-_COMPUTING = "run sweep generate chat eval lm_eval classify".split()
+_COMPUTING = "run sweep generate chat eval lm_eval classify embed".split()
 # What a disk or its rights may say to any write, wherever it stands.
 _NOT_OUR_FAULT = (
     errno.ENOSPC,

@@ -3,8 +3,8 @@
 import argparse
 import json
 from pathlib import Path
-import sys
 
+from genlm.cli import lines
 from genlm.errors import UserError, require_text
 
 EXAMPLE = 'genlm generate --from runs/life --prompt "Return a list of" --max-tokens 60'
@@ -92,23 +92,7 @@ def _prompts(arguments: argparse.Namespace) -> list[str]:
     """Those of --prompt, then those of --prompts; one empty prompt if neither is."""
     prompts = list(arguments.prompt or [])
     if arguments.prompts is not None:
-        prompts += _read(arguments.prompts)
+        prompts += lines.read(arguments.prompts, "--prompts")
     for prompt in prompts:
         require_text(prompt, "--prompt")
     return prompts or [""]
-
-
-def _read(name: str) -> list[str]:
-    """The lines of a file, or of standard input where `name` is -."""
-    where = "standard input" if name == "-" else name
-    try:
-        raw = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
-        text = raw.decode("utf-8").removeprefix("\ufeff")
-    except OSError as error:
-        raise UserError(f"cannot read --prompts {name}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{where} is not UTF-8: bad byte at {error.start}") from error
-    lines = [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
-    if not text:
-        raise UserError(f"--prompts: {where} is empty; write a prompt a line")
-    return lines

@@ -44,7 +44,7 @@ def make_contrastive_loss(
             for side, key in zip(SIDES, keys)
         )
         weights_B, is_other_BX = batch["weights"][:, 0], others(batch["passage_ids"])
-        loss, correct = 0.0, 0.0
+        loss = correct = jnp.zeros(())
         for size in sizes:
             scores_BX = jnp.einsum(
                 "BD,XD->BX",

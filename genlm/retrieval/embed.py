@@ -119,7 +119,11 @@ def encode(tokenizer: Tokenizer, texts: Sequence[str], how: Pooling) -> Rows:
 
 
 def padded(
-    rows: Rows, places: Sequence[int], pad: int, pool: str, length: int = 0
+    rows: Rows,
+    places: Sequence[int] | np.ndarray,
+    pad: int,
+    pool: str,
+    length: int = 0,
 ) -> dict[str, np.ndarray]:
     """The batch [B, T] of the rows at `places`: tokens, segments, positions, and the
     share of each state in what is pooled. T is `length`; where that is 0, T and B are

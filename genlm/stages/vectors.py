@@ -6,13 +6,14 @@ pools. After: `genlm embed`, and whatever looks for passages.
 
 import dataclasses
 from pathlib import Path
+import re
 import sys
 from typing import Any, NamedTuple, Sequence
 
 import numpy as np
 
 from genlm.errors import UserError
-from genlm.interop.run import find, open_run
+from genlm.interop.run import find, open_run, read_config
 from genlm.model.config import TransformerConfig
 from genlm.retrieval import embed
 from genlm.retrieval.embed import Pooling
@@ -21,6 +22,7 @@ from genlm.runs.progress import Bar
 from genlm.tokenizer.base import Tokenizer
 
 NAME = "embed.json"
+_WORD = re.compile(rb" [A-Za-z]+")
 
 
 class Embedder(NamedTuple):
@@ -49,6 +51,18 @@ class Embedder(NamedTuple):
         table = np.asarray(self.params["embedding"])
         return embed.word_vectors(table, self.tokenizer, words)
 
+    def vocabulary(self) -> list[str]:
+        """Words that are one token where they stand within a text.
+
+        Raises:
+          UserError: the model reads no such tokens.
+        """
+        spelled = (self.tokenizer.decode([i]) for i in range(self.config.vocab_size))
+        found = [t[1:].decode() for t in spelled if _WORD.fullmatch(t)]
+        if not found:
+            raise UserError("the model reads no words as one token: give --corpus FILE")
+        return list(dict.fromkeys(found))
+
 
 def open_embedder(path: Path, which: str = "last", **changes: Any) -> Embedder:
     """The embedder of a run directory.
@@ -60,9 +74,11 @@ def open_embedder(path: Path, which: str = "last", **changes: Any) -> Embedder:
     Raises:
       UserError: as `open_run`, or the model has no such vectors.
     """
-    params, config, tokenizer, _ = open_run(path, which)
-    how = dataclasses.replace(_pooling(find(path), config), **changes)
-    how.check(config)
+    workdir = find(path)
+    shape = read_config(workdir)
+    how = dataclasses.replace(_pooling(workdir, shape), **changes)
+    how.check(shape)
+    params, config, tokenizer, _ = open_run(workdir, which)
     return Embedder(params, config, tokenizer, how)
 
 

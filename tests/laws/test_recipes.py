@@ -22,6 +22,7 @@ PODS = tuple(f"pretrain_{size}" for size in ("125m", "1b", "8b", "70b", "moe_8x"
 LONG = (
     "domain",
     "distill",
+    "embed_xquad",
     "instruct",
     "optimizers",
     "scaling",

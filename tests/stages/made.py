@@ -39,7 +39,7 @@ def sft(source: Path, data: Path, **changes: object) -> ConfigDict:
     config.data.update({"paths": str(data), "row_length": ROW, "template": "chatml"})
     config.eval.update({"prompts": ("1 + 1 =",), "max_tokens": 4, "batch_size": 8})
     config.lora.targets = ("layers/attention/*", "layers/mlp/*")
-    return _changed(config, changes)
+    return changed(config, changes)
 
 
 def labelled(path: Path, count: int = 40) -> Path:
@@ -59,10 +59,10 @@ def classify(source: str, data: Path, **changes: object) -> ConfigDict:
     config = base.smoke(base.classify(source))
     config.data.update({"paths": str(data), "row_length": ROW, "valid_fraction": 0.2})
     config.lora.targets = ("layers/attention/*", "layers/mlp/*")
-    return _changed(config, changes)
+    return changed(config, changes)
 
 
-def _changed(config: ConfigDict, changes: dict[str, object]) -> ConfigDict:
+def changed(config: ConfigDict, changes: dict[str, object]) -> ConfigDict:
     for key, value in changes.items():
         *sections, name = key.split("__")
         node = config

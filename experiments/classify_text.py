@@ -5,8 +5,8 @@
       --config.classify.data.paths=spam.jsonl
   genlm classify --from runs/kinds FILE
 
-The first trains a small model of bytes from scratch, on what every Python carries; the
-second, a low-rank change of SmolLM2-135M-Instruct (experiments/smollm2_generate.py).
+The first trains a model of one layer from scratch, on what every Python carries; the
+second a low-rank change of SmolLM2-135M-Instruct (experiments/smollm2_generate.py).
 """
 
 from ml_collections import ConfigDict
@@ -20,9 +20,10 @@ def get_config(arg: str = "") -> ConfigDict:
     if arg == "smollm2":
         return _smollm2()
     config = base.classify()
-    config.model.update({"num_layers": 2, "dropout": 0.1})
+    config.tokenizer.kind = "bpe"
+    config.model.update({"num_layers": 1, "dropout": 0.4})
     config.optimizer.update({"learning_rate": 3e-3, "warmup_steps": 20})
-    config.train.update({"num_steps": 300, "ema_decay": 0.99})
+    config.train.update({"num_steps": 150, "ema_decay": 0.99})
     config.eval.eval_every = 50
     return base.smoke(config) if arg else config
 

@@ -73,7 +73,8 @@ def run(config: ConfigDict, workdir: Path, source: Path | None) -> None:
         tokenizer_config = TokenizerConfig("run", 1, 1, str(source))
     own = ConfigDict({"stage": "prepare_labelled", "seed": config.seed})
     own.data = config.data
-    own.tokenizer = config.tokenizer
+    if source is None:
+        own.tokenizer = config.tokenizer
     rerun.check_kind(own, workdir)
     inputs = {**_inputs(data, workdir), **prepare.of_tokenizer(tokenizer_config)}
     if rerun.is_finished(own, workdir, inputs):
@@ -151,7 +152,7 @@ def _write(
         "licence": kinds.LICENCE if is_embedded else sources.licence(data.paths),
         "classes": names,
         "counts": list(found.counts().values()),  # [classes] of (train, valid)
-        "repeats": found.repeats,
+        "duplicates": found.repeats,
         "disputed": found.disputed,
         "shared": found.shared,
         "shortened": shortened,

@@ -39,6 +39,7 @@ NO_TEXT: Mapping[str, dict[str, Any]] = {  # for a model that writes none
     "eval": {
         "sample_every": 0,
         "prompts": ("",),
+        "chat": False,
         "max_tokens": 1,
         "temperature": 0.0,
         "top_p": 1.0,

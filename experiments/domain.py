@@ -63,6 +63,7 @@ def _instruct(is_smoke: bool) -> ConfigDict:
     if is_smoke:  # the small model has to learn the tokens of a chat
         instruct.data.template = "chatml"
         instruct.lora.rank = 0
+        instruct.train.batch_size = instruct.eval.batch_size = 8
     return instruct
 
 
@@ -86,8 +87,8 @@ def _train(is_smoke: bool) -> ConfigDict:
     if is_smoke:
         base.smoke_training(train)
         train.data.row_length = 128
-        train.train.update({"batch_size": 4, "num_microbatches": 1})
-        train.eval.update({"max_rows": 4, "batch_size": 4})
+        train.train.num_microbatches = 1
+        train.eval.update({"max_rows": 8, "batch_size": 8})
     return train
 
 

@@ -377,6 +377,7 @@ def _change_curve(devices, sizes, bits: int, how: dict, changes: dict) -> np.nda
         ),
     ],
 )
+@pytest.mark.slow
 def test_one_curve_of_a_change(sizes: dict, bits: int, how: dict, changes: dict):
     alone = _change_curve(1, {}, bits, how, changes)
     assert alone[-1] < alone[0]

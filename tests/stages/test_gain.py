@@ -108,6 +108,7 @@ def student(life: Path, **changes: object):
     return config
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("direction", ["forward", "reverse"])
 def test_a_student_comes_near_its_teacher(life: Path, direction: str):
     name = f"student_{direction}"

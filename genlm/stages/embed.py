@@ -125,7 +125,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
 
         def reader(plan: Plan) -> PairBatches:
             process, num_processes = sharding.rows_of_process(mesh)
-            return PairBatches(
+            made = PairBatches(
                 train,
                 hard_QH,
                 tokenizer,
@@ -136,6 +136,9 @@ def run(config: ConfigDict, workdir: Path) -> None:
                 process=process,
                 num_processes=num_processes,
             )
+            queries, passages = made.num_cut
+            print(f"cut to their rows: {queries:,} queries, {passages:,} passages")
+            return made
 
         return _task(recipe, section, tokenizer, adapted, reader, valid, mesh)
 

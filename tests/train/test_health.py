@@ -22,7 +22,8 @@ def _probe(name: str):
     made = optimizer.make_optimizer(CONFIG, 10, specs)
     now = state.make(specs, made, jnp.zeros((), jnp.int32))
     now = dataclasses.replace(now, params=weights(model))
-    return model, made, now, health.make_probe(model, made)(now, BATCH)
+    probe = health.make_probe(model, losses.make_next_token_loss(model), made)
+    return model, made, now, probe(now, BATCH)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,8 @@ from genlm.cli.__main__ import main
 from genlm.interop.classifier import open_classifier
 from tests.stages import made
 
+pytestmark = pytest.mark.slow  # each trains a model
+
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory) -> Path:

@@ -31,6 +31,7 @@ def tuned(tmp_path_factory) -> Path:
     return folder / "run"
 
 
+@pytest.mark.slow
 def test_answers_are_graded_and_stops_counted(tuned: Path):
     opened = open_run(tuned)
     questions = TasksConfig(("questions",), "", 12).questions()
@@ -47,6 +48,7 @@ def test_answers_are_graded_and_stops_counted(tuned: Path):
     }
 
 
+@pytest.mark.slow
 def test_a_model_without_a_chat_format_is_said(tuned: Path):
     base = tuned.parent / "base"
     questions = TasksConfig(("questions",), "", 2).questions()

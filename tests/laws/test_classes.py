@@ -177,6 +177,7 @@ def _curve(packed: batches.Batch, devices: int, sizes: dict, microbatches: int):
     return curve
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "devices, sizes, microbatches",
     [

@@ -136,6 +136,7 @@ def test_a_key_for_each_layer_and_matrix():
         assert dropless["layers"]["mlp"]["up"].key is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes, bits",
     [

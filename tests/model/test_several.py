@@ -20,6 +20,7 @@ CONFIGS = (  # of several ranks, scales and targets
 ROWS = np.array([2, 0, -1, 1, 2, 0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bits", [0, pytest.param(8, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "name", ["gemma2_scan", pytest.param("gpt2", marks=pytest.mark.slow)]
@@ -42,6 +43,7 @@ def test_a_row_is_changed_by_its_own(name: str, bits: int):
     assert np.abs(logits[0] - logits[1]).max() > 0.1
 
 
+@pytest.mark.slow
 def test_a_row_is_written_as_with_its_own_merged():
     """Cached, at a temperature, and with the draws of its prompt's place."""
     config = FAMILIES["gqa"]

@@ -82,6 +82,7 @@ def test_the_loss_is_that_of_plain_loops(ids: np.ndarray):
     assert float(sums["weight"]) == len(ids)
 
 
+@pytest.mark.slow
 def test_several_sizes_count_alike():
     ids = np.arange(6)[:, None]
     total, _ = loss(batch(ids), sizes=(32, 8, 4))
@@ -90,6 +91,7 @@ def test_several_sizes_count_alike():
     assert len({round(part, 3) for part in parts}) == 3
 
 
+@pytest.mark.slow
 def test_the_negatives_are_those_of_all_devices():
     """Loss and gradient on eight devices, each of which holds two of the queries, are
     those on one."""

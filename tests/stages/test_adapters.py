@@ -20,6 +20,9 @@ from tests.command import genlm
 from tests.data_files import write_names
 from tests.stages.test_import_adapter import call, mistake
 
+pytestmark = pytest.mark.slow  # each trains a model
+
+
 CHANGES = {
     "lora": LoraConfig(3, 6.0, ("layers/attention/[qo]", "layers/mlp/*")),
     "dora": LoraConfig(2, 9.0, ("layers/attention/*", "layers/mlp/down"), dora=True),

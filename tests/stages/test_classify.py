@@ -95,6 +95,7 @@ def test_a_finished_run_opens_and_says_the_same(told: Path):
     assert np.allclose(alone[0], found[0], atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rank", [pytest.param(0, marks=pytest.mark.slow), 2])
 def test_a_run_is_gone_on_from(folder, source, data, rank: int):
     """All of its parameters, or a low-rank change beside them."""

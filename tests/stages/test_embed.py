@@ -17,6 +17,9 @@ from genlm.runs import lineage, metrics
 from genlm.stages import vectors
 from tests.stages import made
 
+pytestmark = pytest.mark.slow  # each trains a model
+
+
 WORDS = ("red", "green", "blue", "north", "south", "east", "west", "seven")
 
 

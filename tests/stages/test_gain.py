@@ -16,6 +16,8 @@ from genlm.stages import hooks, prepare
 from genlm.stages.prepare import Prepared
 from tests.stages import made
 
+pytestmark = pytest.mark.slow  # each trains a model
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:

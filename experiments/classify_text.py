@@ -6,7 +6,8 @@
   genlm classify --from runs/kinds FILE
 
 The first trains a model of one layer from scratch, on what every Python carries; the
-second a low-rank change of SmolLM2-135M-Instruct (experiments/smollm2_generate.py).
+second a low-rank change of SmolLM2-135M-Instruct, which is that of
+experiments/smollm2_generate.py.
 
 Hardware: two CPU cores beside other work. Result, measured once, seed 0: of 120 held-out
 texts of three kinds 0.950 are told right (0.908 to 0.983), after 40 seconds. Of SMS

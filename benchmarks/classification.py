@@ -26,6 +26,7 @@ from genlm.data.dedup import Key
 from genlm.data.labelled import Labelled
 from genlm.errors import UserError
 from genlm.evaluate import classification, statistics
+from genlm.runs import lineage
 
 FRACTION = 0.2
 MINUTES = 5.0  # the goal of a training from scratch
@@ -102,27 +103,33 @@ def _say(side: str, arguments: Any, seed: int, split: Labelled) -> Said:
 def _ours(side: str, arguments: Any, seed: int, split: Labelled) -> Said:
     """A run of the recipe, whose predictions are read."""
     workdir = arguments.workdir / f"{side}-{seed}"
-    settings = {"seed": seed, "data.paths": arguments.data}
-    settings |= {"data.valid_fraction": FRACTION, "eval.eval_every": 0}
-    recipe, prefix, run = RECIPE, "", workdir
-    more: list[str] = []
-    if side == "smollm2":
-        recipe, prefix, run = f"{RECIPE}:smollm2", "classify.", workdir / "classify"
-        settings["source"] = _smollm2(arguments.workdir)
-        more = ["--config.stages=classify"]
-    more += [f"--config.{prefix}{k}={v}" for k, v in settings.items()]
-    is_done = (run / "predictions.jsonl").exists()
-    begun, before = time.monotonic(), os.times()
-    command.finish(command.genlm("run", recipe, f"--workdir={workdir}", *more))
-    after = os.times()
-    cpu = sum(after[2:4]) - sum(before[2:4])  # of children that have ended
-    spent = (np.nan, np.nan) if is_done else (time.monotonic() - begun, cpu)
+    run = workdir / "classify" if side == "smollm2" else workdir
+    spent = np.nan, np.nan
+    if not lineage.read(run).get("outputs"):
+        begun, before = time.monotonic(), os.times()
+        _train(side, arguments, seed, workdir)
+        after = os.times()
+        cpu = sum(after[2:4]) - sum(before[2:4])  # of children that have ended
+        spent = time.monotonic() - begun, cpu
     lines = (run / "predictions.jsonl").read_text("utf-8").removesuffix("\n")
     rows = [json.loads(line) for line in lines.split("\n")]
     keys = [f"{Key(text).value():016x}" for text in split.valid.texts]
     if [row["key"] for row in rows] != keys:
         raise UserError(f"{run} is of another split")
     return Said(np.asarray([row["probabilities"] for row in rows]), *spent)
+
+
+def _train(side: str, arguments: Any, seed: int, workdir: Path) -> None:
+    recipe, prefix = RECIPE, ""
+    settings = {"seed": seed, "data.paths": arguments.data}
+    settings |= {"data.valid_fraction": FRACTION, "eval.eval_every": 0}
+    more: list[str] = []
+    if side == "smollm2":
+        recipe, prefix = f"{RECIPE}:smollm2", "classify."
+        settings["source"] = _smollm2(arguments.workdir)
+        more = ["--config.stages=classify"]
+    more += [f"--config.{prefix}{key}={value}" for key, value in settings.items()]
+    command.finish(command.genlm("run", recipe, f"--workdir={workdir}", *more))
 
 
 def _smollm2(workdir: Path) -> Path:

@@ -6,7 +6,14 @@
   genlm classify --from runs/kinds FILE
 
 The first trains a model of one layer from scratch, on what every Python carries; the
-second a low-rank change of SmolLM2-135M-Instruct (experiments/smollm2_generate.py).
+second a low-rank change of SmolLM2-135M-Instruct, which is that of
+experiments/smollm2_generate.py.
+
+Hardware: two CPU cores beside other work. Result, measured once, seed 0: of 120 texts
+of three kinds, held out, 0.950 are told right (0.908 to 0.983), in 40 seconds. Of SMS
+spam, a fifth held out (data.valid_fraction=0.2): from scratch 0.985, the mean of five
+splits, 27 seconds each; SmolLM2 0.992 on one split, in 38 minutes (12 of processors).
+docs/classification.md has more, and what stands beside.
 """
 
 from ml_collections import ConfigDict

@@ -30,7 +30,7 @@ _SPOKEN_OF = {  # the name by which a program asks for a module
 _SIGNATURE = re.compile(r"^[\w.]+\(.*?\)( *->.*)?$")
 _SENTENCE = re.compile(r"[.!?](?=\s+[A-Z`'\"(]|$)")
 _NO_END = re.compile(r"\b(?:e\.g|i\.e|etc|vs|cf|Mr|Dr|No|incl|resp|approx)\.$")
-_NO_PROSE = re.compile(r"::|[*{}<>|\\=]|https?:|--|\bXXX\b|\bTODO\b")
+_NO_PROSE = re.compile(r"[*{}<>|\\=]|--")
 
 
 class Entry(NamedTuple):

@@ -1,15 +1,12 @@
 """A CLASSIFIER DRAWN: which classes it takes for which, and whether its confidence is
 borne out, as an SVG file that stands alone."""
 
-import io
 from pathlib import Path
-import sys
 from typing import Any, Sequence
 
 import numpy as np
 
-from genlm.evaluate import classification
-from genlm.runs import directory
+from genlm.evaluate import classification, drawing
 
 _INK, _MARK = "#1f2328", "#d9570f"
 _MOST_NUMBERS = 12  # classes; of more the cells are too small to be written in
@@ -24,23 +21,15 @@ def write(
 
     Returns the names of the files written: none where matplotlib is not installed.
     """
-    try:
-        from matplotlib import rc_context
-        from matplotlib.figure import Figure
-    except ImportError:
-        print("no plot: pip install 'genlm[report]'", file=sys.stderr)
-        return []
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "", "font.size": 9}):
-        figure = Figure(figsize=(8.0, 3.9), layout="constrained")
+
+    def draw(figure: Any) -> None:
         left, right = figure.subplots(1, 2)
         guesses = probabilities.argmax(1)
         matrix = classification.confusion(labels, guesses, len(names))
         _confusion(left, matrix, [_short(name) for name in names])
         _reliability(right, probabilities, labels)
-        text = io.StringIO()
-        figure.savefig(text, format="svg", metadata={"Date": None})
-    directory.write_atomic(path, text.getvalue())
-    return [path.name]
+
+    return drawing.write(path, (8.0, 3.9), draw)
 
 
 def _confusion(axes: Any, matrix: np.ndarray, names: list[str]) -> None:

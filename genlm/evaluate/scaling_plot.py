@@ -1,15 +1,13 @@
 """A SCALING LAW DRAWN: losses of a ladder of runs, the law through them, and the run
 that it foretells, as an SVG file that stands alone."""
 
-import io
 from pathlib import Path
-import sys
 from typing import Any
 
 import numpy as np
 
+from genlm.evaluate import drawing
 from genlm.evaluate.scaling import Law
-from genlm.runs import directory
 from genlm.runs.plots import short
 
 _TOLD, _MEASURED = "#d9570f", "#1f2328"
@@ -20,22 +18,14 @@ def write(path: Path, results: dict[str, Any], measured: float | None = None) ->
 
     Returns the names of the files written: none where matplotlib is not installed.
     """
-    try:
-        from matplotlib import rc_context
-        from matplotlib.figure import Figure
-    except ImportError:
-        print("no plot: pip install 'genlm[report]'", file=sys.stderr)
-        return []
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "", "font.size": 9}):
-        figure = Figure(figsize=(6.4, 3.8), layout="constrained")
+
+    def draw(figure: Any) -> None:
         axes = figure.add_subplot()
         _ladder(axes, results)
         _foretold(axes, results, measured)
         _style(axes)
-        text = io.StringIO()
-        figure.savefig(text, format="svg", metadata={"Date": None})
-    directory.write_atomic(path, text.getvalue())
-    return [path.name]
+
+    return drawing.write(path, (6.4, 3.8), draw)
 
 
 def _ladder(axes: Any, results: dict[str, Any]) -> None:

@@ -47,7 +47,7 @@ class Trained:
         assert self.lora is not None
         if self.bits:
             specs = transformer.param_specs(model)
-            base = quantized.quantize(base, specs, self.bits)
+            base = quantized.quantize(base, specs, self.bits, donate=True)
         return lora.merge(base, change, self.lora)
 
 

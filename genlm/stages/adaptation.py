@@ -31,6 +31,7 @@ from genlm.parallel.specs import Specs
 from genlm.runs import lineage
 from genlm.stages.training import Look
 from genlm.tokenizer.base import Tokenizer
+from genlm.train import state as states
 from genlm.train.losses import Loss
 from genlm.train.state import TrainState
 
@@ -94,11 +95,15 @@ class Adaptation(NamedTuple):
             model_of=model_of,
         )
 
+    def merged(self, params: Any) -> Any:
+        """The parameters of the model alone, with the change in them."""
+        if self.trained.lora is None:
+            return params
+        return lora.merge(self.frozen, params, self.trained.lora)
+
     def adopted(self, state: TrainState) -> TrainState:
         """A drawn state with the parameters to begin with."""
-        params = self.first(state.params)
-        ema = None if state.ema is None else jax.tree.map(jnp.copy, params)
-        return dataclasses.replace(state, params=params, ema=ema)
+        return states.adopted(state, self.first(state.params))
 
     def loss(self, of_model: Loss) -> Loss:
         """A loss of a model as one of what is trained."""
@@ -186,7 +191,7 @@ def of(
 
     def first(drawn: Any) -> Any:
         key = jax.random.PRNGKey(seed)
-        return _placed(lora.initial(base, specs, lora_config, key), drawn)
+        return lora.initial(base, specs, lora_config, key)
 
     def model_of(params: Any, frozen: Any, key: Any = None) -> Any:
         return lora.adapted(frozen, params, lora_config, key)
@@ -199,8 +204,9 @@ def _base(source: Path, specs: Specs, bits: int, mesh: jax.sharding.Mesh) -> Any
     """The parameters of a run, frozen, on the mesh."""
     opened = interop.open_run(source)
     print(f"beside step {opened.step} of {source}, which stays as it is", flush=True)
-    base = jax.tree.map(jax.device_put, opened.params, sharding.of_specs(specs, mesh))
-    return quantized.quantize(base, specs, bits) if bits else base
+    lives = sharding.of_specs(specs, mesh)
+    base = jax.tree.map(jax.device_put, opened.params, lives)
+    return quantized.quantize(base, specs, bits, donate=True) if bits else base
 
 
 def _grown(source: Path, drawn: Any) -> Any:
@@ -215,8 +221,4 @@ def _grown(source: Path, drawn: Any) -> Any:
         more = jnp.mean(old, axis=0) + new[len(old) :]
         return jnp.concatenate([old, more])
 
-    return _placed(jax.tree.map(grown, opened.params, drawn), drawn)
-
-
-def _placed(params: Any, like: Any) -> Any:
-    return jax.tree.map(lambda x, y: jax.device_put(x, y.sharding), params, like)
+    return jax.tree.map(grown, opened.params, drawn)

@@ -7,7 +7,6 @@ import dataclasses
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 from ml_collections import ConfigDict
 
 from genlm import config as configs
@@ -17,6 +16,7 @@ from genlm.model.config import TransformerConfig
 from genlm.model.sizes import HOW
 from genlm.runs import lineage
 from genlm.stages.prepare import Prepared
+from genlm.train import state as states
 from genlm.train.state import TrainState
 
 
@@ -33,15 +33,7 @@ class Beginning(NamedTuple):
             return state
         opened = open_run(self.source)
         print(f"from step {opened.step} of {self.source}", flush=True)
-
-        def place(like: Any) -> Any:
-            return jax.tree.map(
-                lambda x, y: jax.device_put(x, y.sharding), opened.params, like
-            )
-
-        params = place(state.params)
-        ema = None if state.ema is None else jax.tree.map(jax.numpy.copy, params)
-        return dataclasses.replace(state, params=params, ema=ema)
+        return states.adopted(state, opened.params)
 
 
 def of(config: ConfigDict, prepared: Prepared) -> Beginning:

@@ -33,10 +33,10 @@ def read(config: ConfigDict) -> Recipe:
         raise UserError("data.prepared names what the teacher's tokenizer has prepared")
     configs.to_dataclass(DistillConfig, config.distill)
     recipe = pretrain.read(config)
-    if config.data.replay or recipe.train.probe_every or recipe.saving.export_every:
-        raise UserError(
-            "not for it: data.replay, train.probe_every, checkpoint.export_every"
-        )
+    if config.data.replay:
+        raise UserError("data.replay is not for this stage")
+    unknown = ("train.probe_every", "checkpoint.export_every")
+    recipes.refuse(recipe, *recipes.OF_NEXT_TOKEN, *unknown)
     return recipe
 
 

@@ -84,14 +84,14 @@ def read(config: ConfigDict) -> tuple[Recipe, EmbedConfig, PairsConfig]:
     for name, value, only in (
         ("train.num_microbatches", recipe.train.num_microbatches, 1),
         ("parallel.context", recipe.mesh.context, 1),
-        ("train.probe_every", recipe.train.probe_every, 0),
-        ("eval.sample_every", recipe.evaluation.sample_every, 0),
     ):
         if value != only:
             raise UserError(
                 f"{name} is {value}, and embed takes {only} alone: a batch is held"
-                " against itself as a whole, and no text is written"
+                " against itself as a whole"
             )
+    unknown = ("train.probe_every", "eval.sample_every", "checkpoint.export_every")
+    recipes.refuse(recipe, *recipes.OF_NEXT_TOKEN, *unknown)
     adaptation.read(config)
     section = configs.to_dataclass(EmbedConfig, config.embed)
     return recipe, section, configs.to_dataclass(PairsConfig, config.data)

@@ -68,7 +68,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     }
     is_done = rerun.is_finished(config, workdir, inputs, renew=True)
     if is_done and lineage.read(source).get("outputs"):  # else it may have gone on
-        _show(directory.read_json(workdir / "results.json"))
+        _show(directory.read_json(workdir / "results.json"), asked.evaluation.chat)
         return
     hosts.setup()
     directory.create(workdir)
@@ -90,7 +90,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
         files.append("rows.jsonl")
     directory.write_json(workdir / "results.json", results)
     lineage.write(workdir, inputs, lineage.of_outputs(workdir, files))
-    _show(results)
+    _show(results, asked.evaluation.chat)
 
 
 def _held_out(
@@ -157,20 +157,20 @@ def _documents(prepared: Prepared, split: str) -> list[np.ndarray]:
     ]
 
 
-def _show(results: dict[str, Any]) -> None:
+def _show(results: dict[str, Any], chat: bool) -> None:
     if "bits_per_byte" in results:
         print("held-out bits a byte (lower is better):")
         rows = sorted(results["bits_per_byte"].items(), key=lambda row: row[1])
         for name, bits in rows:
             print(f"  {bits:.3f}  {name}")
     for name, found in results["tasks"].items() if "tasks" in results else ():
-        metric, value = next(iter(found["metrics"].items()))
-        print(
-            f"  {value['value']:.3f} ({value['low']:.3f} to {value['high']:.3f})"
-            f"  {name}, {metric} of {found['n']:,} rows"
-        )
+        for metric, value in found["metrics"].items():
+            print(
+                f"  {value['value']:.3f} ({value['low']:.3f} to {value['high']:.3f})"
+                f"  {name}, {metric} of {found['n']:,} rows"
+            )
     for sample in results["samples"]:
-        print(
-            f"\n--- {sample['prompt']!r} goes on:\n{sample['prompt']}{sample['text']}"
-        )
+        said, text = sample["prompt"], sample["text"]
+        whole = f"is answered:\n{text}" if chat else f"goes on:\n{said}{text}"
+        print(f"\n--- {said!r} {whole}")
     print(flush=True)

@@ -7,7 +7,7 @@ what the others are compared with, row by row. Writes results.json.
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Iterable
 
 import jax
 import jax.numpy as jnp
@@ -45,7 +45,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     """Measure `config.runs` on the held-out part of `config.texts`."""
     read(config)
     runs = [find(Path(name)) for name in config.runs]
-    texts = {Path(name).name: Prepared(Path(name)) for name in config.texts}
+    texts = {name: Prepared(path) for name, path in _named(map(Path, config.texts))}
     inputs = _inputs(runs, texts)
     if rerun.is_finished(config, workdir, inputs, renew=True):
         _show(directory.read_json(workdir / "results.json"))
@@ -70,10 +70,11 @@ def _inputs(runs: list[Path], texts: dict[str, Prepared]) -> dict[str, Any]:
     return found
 
 
-def _named(runs: list[Path]) -> list[tuple[str, Path]]:
-    """Runs by the names of their folders, or by their paths where names repeat."""
-    names = [run.name for run in runs]
-    return [(r.name if names.count(r.name) == 1 else str(r), r) for r in runs]
+def _named(folders: Iterable[Path]) -> list[tuple[str, Path]]:
+    """Folders by their names, or by their paths where names repeat."""
+    folders = list(folders)
+    names = [each.name for each in folders]
+    return [(f.name if names.count(f.name) == 1 else str(f), f) for f in folders]
 
 
 def _nats(

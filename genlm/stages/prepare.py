@@ -9,7 +9,7 @@ that half a corpus is never taken for whole.
 import contextlib
 import dataclasses
 from pathlib import Path
-from typing import Any, Iterable, Iterator
+from typing import Any, Callable, Iterable, Iterator, Mapping
 
 from ml_collections import ConfigDict
 
@@ -118,7 +118,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     own.stage = "prepare"
     rerun.check_kind(own, workdir)
     try:
-        files = _files(data)
+        files = named_files([data.paths], {sources.EMBEDDED: embedded.files})
     except UserError as error:
         before = lineage.read(workdir).get("inputs", {})
         is_gone = not any(Path(name).exists() for name in before)
@@ -141,32 +141,65 @@ def run(config: ConfigDict, workdir: Path) -> None:
         valid_fraction=data.valid_fraction,
     )
     tokenizer = make_tokenizer(tokenizer_config, survey.sample, config.seed)
-    with directory.filling(workdir / TOKENS) as partial:
-        (partial / "tokenizer").mkdir()
-        tokenizer.save(partial / "tokenizer")
-        summary = _write(data, files, survey, tokenizer, partial)
-        directory.write_json(partial / "summary.json", summary)
-        _check_unchanged(files, read_before)
-        rerun.save_config(own, workdir)
-    lineage.write(workdir, inputs, lineage.of_outputs(workdir, [TOKENS]))
+
+    def write(folder: Path) -> dict[str, Any]:
+        return _write(data, files, survey, tokenizer, folder)
+
+    summary = fill(workdir, own, inputs, tokenizer, write)
     print(_describe(summary, data.valid_fraction), flush=True)
 
 
-def _files(data: DataConfig) -> list[Path]:
-    """What is read; of a URL, the file that was downloaded from it, now or before."""
-    if data.paths == sources.EMBEDDED:
-        return embedded.files()
+def fill(
+    workdir: Path,
+    own: ConfigDict,
+    inputs: dict[str, Any],
+    tokenizer: Tokenizer,
+    write: Callable[[Path], dict[str, Any]],
+) -> dict[str, Any]:
+    """Write workdir/tokens and its lineage, whole or not at all; returns the summary.
+
+    Args:
+      own: the config that the folder is made from.
+      inputs: lineage entries of what is read.
+      write: fills a folder, but for the tokenizer, and returns the summary.
+
+    Raises:
+      UserError: a file changed while it was read.
+    """
+    with directory.filling(workdir / TOKENS) as partial:
+        (partial / "tokenizer").mkdir()
+        tokenizer.save(partial / "tokenizer")
+        summary = write(partial)
+        directory.write_json(partial / "summary.json", summary)
+        _check_unchanged(inputs)
+        rerun.save_config(own, workdir)
+    lineage.write(workdir, inputs, lineage.of_outputs(workdir, [TOKENS]))
+    return summary
+
+
+def named_files(
+    paths: Iterable[str], embedded: Mapping[str, Callable[[], list[Path]]]
+) -> list[Path]:
+    """The files of several data.paths, each once; `embedded` lists those that an
+    installation carries, by their name."""
+    files: list[Path] = []
     with Bars("bytes") as bars:
-        return sources.resolve(data.paths, bars.report)
+        for each in filter(None, paths):
+            is_embedded = each in embedded
+            files += (
+                embedded[each]() if is_embedded else sources.resolve(each, bars.report)
+            )
+    return list(dict.fromkeys(files))
 
 
-def _check_unchanged(files: list[Path], inputs: dict[str, Any]) -> None:
+def _check_unchanged(inputs: dict[str, Any]) -> None:
     """Make sure that the files are still those whose hashes were taken."""
+    before = {Path(name): e for name, e in inputs.items() if "bytes" in e}
     try:
-        now = lineage.of_inputs(files, inputs)
+        now = lineage.of_inputs(list(before), inputs)
     except OSError:
         now = {}
-    if [e["sha256"] for e in now.values()] != [e["sha256"] for e in inputs.values()]:
+    if [e["sha256"] for e in now.values()] != [e["sha256"] for e in before.values()]:
         raise UserError("data.paths: a file changed while it was read; run again")
 
 

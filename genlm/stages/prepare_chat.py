@@ -19,9 +19,9 @@ from genlm.data.chat import Message
 from genlm.data.dedup import Key
 from genlm.errors import UserError
 from genlm.runs import directory, lineage
-from genlm.runs.progress import Bars, track
-from genlm.stages import rerun
-from genlm.stages.prepare import SPLITS, TOKENS
+from genlm.runs.progress import track
+from genlm.stages import prepare, rerun
+from genlm.stages.prepare import SPLITS
 from genlm.tokenizer.base import ChatTokenizer, Tokenizer
 from genlm.tokenizer.controls import ControlsTokenizer
 
@@ -98,28 +98,22 @@ def run(config: ConfigDict, workdir: Path, source: Path, base: Tokenizer) -> Non
     directory.create(workdir)
     tokenizer = tokenizer_of(base, data.template)
     held_out = _HeldOut.of(data)
-    with directory.filling(workdir / TOKENS) as partial:
-        (partial / "tokenizer").mkdir()
-        tokenizer.save(partial / "tokenizer")
-        summary = _write(data, held_out, tokenizer, partial)
-        directory.write_json(partial / "summary.json", summary)
-        rerun.save_config(own, workdir)
-    lineage.write(workdir, inputs, lineage.of_outputs(workdir, [TOKENS]))
+
+    def write(folder: Path) -> dict[str, Any]:
+        return _write(data, held_out, tokenizer, folder)
+
+    summary = prepare.fill(workdir, own, inputs, tokenizer, write)
     print(_describe(summary), flush=True)
 
 
 def _inputs(data: ChatDataConfig, source: Path, workdir: Path) -> dict[str, Any]:
     """Lineage entries of the tokenizer's files and those of the conversations; of the
     installation's questions, its sources."""
-    before = lineage.read(workdir).get("inputs", {})
     files = sorted(p for p in (source / "tokenizer").rglob("*") if p.is_file())
-    with Bars("bytes") as bars:
-        for paths in filter(None, (data.paths, data.valid_paths)):
-            if paths == conversations.EMBEDDED:
-                files += embedded.files()
-            else:
-                files += sources.resolve(paths, bars.report)
-    return lineage.of_inputs(list(dict.fromkeys(files)), before)
+    files += prepare.named_files(
+        (data.paths, data.valid_paths), {conversations.EMBEDDED: embedded.files}
+    )
+    return lineage.of_inputs(files, lineage.read(workdir).get("inputs", {}))
 
 
 @dataclasses.dataclass(frozen=True)

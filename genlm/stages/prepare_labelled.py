@@ -25,7 +25,7 @@ from genlm.errors import UserError
 from genlm.runs import directory, lineage
 from genlm.runs.progress import Bars, track
 from genlm.stages import prepare, rerun
-from genlm.stages.prepare import SPLITS, TOKENS, TokenizerConfig
+from genlm.stages.prepare import SPLITS, TokenizerConfig
 from genlm.tokenizer.base import Tokenizer
 
 KEYS = "keys.npy"  # [documents] uint64 in each split: the hash of each text
@@ -96,27 +96,20 @@ def run(config: ConfigDict, workdir: Path, source: Path | None) -> None:
         _sample(found.train.texts, tokenizer_config.sample_bytes),
         config.seed,
     )
-    with directory.filling(workdir / TOKENS) as partial:
-        (partial / "tokenizer").mkdir()
-        tokenizer.save(partial / "tokenizer")
-        summary = _write(data, found, tokenizer, partial)
-        directory.write_json(partial / "summary.json", summary)
-        rerun.save_config(own, workdir)
-    lineage.write(workdir, inputs, lineage.of_outputs(workdir, [TOKENS]))
+
+    def write(folder: Path) -> dict[str, Any]:
+        return _write(data, found, tokenizer, folder)
+
+    summary = prepare.fill(workdir, own, inputs, tokenizer, write)
     print(_describe(summary), flush=True)
 
 
 def _inputs(data: LabelledDataConfig, workdir: Path) -> dict[str, Any]:
     """Lineage entries of the files; of what the installation holds, its sources."""
-    before = lineage.read(workdir).get("inputs", {})
-    files: list[Path] = []
-    with Bars("bytes") as bars:
-        for paths in filter(None, (data.paths, data.valid_paths)):
-            if paths == kinds.EMBEDDED:
-                files += kinds.files()
-            else:
-                files += sources.resolve(paths, bars.report)
-    return lineage.of_inputs(list(dict.fromkeys(files)), before)
+    files = prepare.named_files(
+        (data.paths, data.valid_paths), {kinds.EMBEDDED: kinds.files}
+    )
+    return lineage.of_inputs(files, lineage.read(workdir).get("inputs", {}))
 
 
 def _sample(texts: list[str], num_bytes: int) -> Iterator[str]:

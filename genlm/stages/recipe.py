@@ -48,6 +48,12 @@ NO_TEXT: Mapping[str, dict[str, Any]] = {  # for a model that writes none
 }
 
 
+# what only a loss of the next token has
+OF_NEXT_TOKEN = tuple(
+    f"train.{name}" for name in "vocab_chunk z_loss balance_loss router_z_loss".split()
+)
+
+
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
     """How many rows a step, and how many steps."""
@@ -166,6 +172,22 @@ def read(config: ConfigDict, lacking: Mapping[str, dict[str, Any]] = {}) -> Reci
         mesh,
         configs.to_dataclass(GuardConfig, config.guard),
     )
+
+
+def refuse(recipe: Recipe, *names: str) -> None:
+    """Make sure that what a stage does not do is not asked for.
+
+    Args:
+      names: of keys of train, eval and checkpoint that count or weigh something.
+
+    Raises:
+      UserError: one is not 0.
+    """
+    of = {"train": recipe.train, "eval": recipe.evaluation, "checkpoint": recipe.saving}
+    for name in names:
+        section, _, key = name.partition(".")
+        if value := getattr(of[section], key):
+            raise UserError(f"{name} is {value}, and this stage does not do that: 0")
 
 
 def check_several(recipe: Recipe) -> None:

@@ -53,7 +53,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
         recipes.check_division(recipe, model, prepared.summary["row_length"], mesh)
         section = adaptation.read(config)
         adapted = adaptation.of(section, model, source, workdir, recipe.seed, mesh)
-        return _task(prepared, recipe, adapted, mesh)
+        return _task(workdir, prepared, recipe, adapted, mesh)
 
     training.run(config, workdir, recipe, inputs, make_task)
 
@@ -67,6 +67,7 @@ def _check_length(prepared: Prepared, model: TransformerConfig) -> None:
 
 
 def _task(
+    workdir: Path,
     prepared: Prepared,
     recipe: Recipe,
     adapted: adaptation.Adaptation,
@@ -85,12 +86,15 @@ def _task(
         evaluation.max_rows,
     )
     write = hooks.make_writer(model, tokenizer, evaluation, recipe.seed)
+    every = recipe.saving.export_every
+    export = hooks.make_export(workdir, model, tokenizer, every)
     return Task(
         parts,
         lambda plan: pretrain.reader(prepared, recipe, plan, mesh),
         (
             Measure(evaluation.eval_every, adapted.look(validate)),
             Measure(evaluation.sample_every, adapted.look(write), "samples"),
+            Measure(every, lambda p, step: export(adapted.merged(p), step)),
         ),
         prepared.split("train")[0].bytes_per_token(),
         lambda workdir: adapted.save(workdir, tokenizer),

@@ -1,5 +1,6 @@
 """THE TRAIN STATE: everything that a step changes, in one pytree."""
 
+import dataclasses
 from typing import Any
 
 from flax import struct, traverse_util
@@ -46,6 +47,16 @@ def make(
         ema=params if ema else None,
         extra={"losses_W": spikes.empty()},
     )
+
+
+def adopted(state: TrainState, params: Any) -> TrainState:
+    """A fresh state with other parameters, which live where its own did, and with their
+    average where it keeps one."""
+    params = jax.tree.map(
+        lambda x, y: jax.device_put(x, y.sharding), params, state.params
+    )
+    ema = None if state.ema is None else jax.tree.map(jnp.copy, params)
+    return dataclasses.replace(state, params=params, ema=ema)
 
 
 def shardings(

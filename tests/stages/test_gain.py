@@ -1,6 +1,7 @@
 """What was learnt and forgotten; a field with replay, and a student of a teacher."""
 
 from pathlib import Path
+import shutil
 
 import numpy as np
 import pytest
@@ -92,6 +93,17 @@ def test_bits_are_those_of_validation(life: Path):
     assert np.isclose(gain["general"][0]["bits_per_byte"]["value"], bits, rtol=1e-5)
 
 
+def test_texts_of_one_name_are_two(life: Path, tmp_path: Path):
+    other = tmp_path / "general"
+    shutil.copytree(life / "field", other)
+    runs = tuple(str(life / name) for name in ("base", "without"))
+    recipe = {"stage": "gain", "seed": 0, "runs": runs, "batch_size": 8}
+    recipe["texts"] = (str(life / "general"), str(other))
+    stages.run(base.ConfigDict(recipe), tmp_path / "gain")
+    gain = directory.read_json(tmp_path / "gain" / "results.json")["gain"]
+    assert set(gain) == {str(life / "general"), str(other)}
+
+
 def student(life: Path, **changes: object):
     config = base.smoke(base.pretrain())
     config.stage = "distill"
@@ -125,8 +137,9 @@ MISTAKES = {
     "share": ({"distill__share": 0.0}, "distill.share is in"),
     "replay": (
         {"data__replay": "general", "data__replay_share": 0.5},
-        "not for it: data.replay",
+        "data.replay is not for this stage",
     ),
+    "z": ({"train__z_loss": 1e-4}, "train.z_loss is 0.0001, and this stage does not"),
 }
 
 

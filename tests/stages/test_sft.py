@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 
+from experiments import base
 from genlm import stages
 from genlm.data import batches
 from genlm.data.chat import encode_training
@@ -172,6 +173,44 @@ def test_a_long_conversation_ends_at_an_answer(folder, source, capsys):
     assert "1 are left out: their first answer does not end within 160" in said
     summary = Prepared(folder / "long" / "data").summary
     assert (summary["shortened"], summary["too_long"]) == (1, 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 2])
+def test_exports_on_the_way_are_whole_models(folder, tuned, questions, rank: int):
+    """Also of a change, which is merged into what it changes."""
+    recipe = made.sft(
+        tuned,
+        questions,
+        data__template="model",
+        lora__rank=rank,
+        checkpoint__export_every=2,
+    )
+    run = folder / f"exported{rank}"
+    stages.run(recipe, run)
+    out = run / "exports" / "2"
+    imported = {"stage": "import_model", "seed": 0, "path": str(out), "base": ""}
+    stages.run(base.ConfigDict(imported), folder / f"imported{rank}")
+    theirs, ours = (open_run(each).params for each in (folder / f"imported{rank}", run))
+    for a, b in zip(jax.tree.leaves(theirs), jax.tree.leaves(ours), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank, source_has_chat", [(0, False), (2, True)])
+def test_a_split_model_learns_the_same(
+    folder, source, tuned, questions, rank: int, source_has_chat: bool
+):
+    """Parameters, and new tokens, over a mesh of fsdp and data."""
+    ends = []
+    for name, fsdp in (("whole", 1), ("split", 2)):
+        recipe = made.sft(tuned if source_has_chat else source, questions)
+        recipe.data.template = "model" if source_has_chat else "chatml"
+        recipe.lora.rank = rank
+        recipe.parallel.update({"data": 8 // fsdp, "fsdp": fsdp})
+        stages.run(recipe, folder / f"{name}{rank}")
+        ends.append(metrics.read(folder / f"{name}{rank}" / "metrics.jsonl")[-1])
+    assert np.isclose(ends[0]["valid_loss"], ends[1]["valid_loss"], rtol=1e-5)
 
 
 MISTAKES = {

@@ -47,6 +47,12 @@ def test_a_line_of_text_a_line_of_class(told: Path, tmp_path: Path, capsys):
         )
 
 
+def test_a_head_is_not_dropped_in_an_export(told: Path, tmp_path: Path, mistake_here):
+    out = tmp_path / "out"
+    said = mistake_here("export", "--from", told, "--out", out)
+    assert "its head has no place in such a folder" in said and not out.exists()
+
+
 def test_mistakes(told: Path, tmp_path: Path, mistake_here):
     file = tmp_path / "bad.txt"
     file.write_bytes(b"good\nb\xffd\n")

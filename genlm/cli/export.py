@@ -46,6 +46,7 @@ def main(arguments: argparse.Namespace) -> int:
         run = exporting.write_adapter(arguments.source, arguments.out, dtype)
         print(f"{arguments.out}: the adapter of {run}", flush=True)
         return 0
+    exporting.check_whole(arguments.source)
     opened = open_run(arguments.source, arguments.checkpoint)
     exporting.write(opened, arguments.out, arguments.dtype)
     print(f"{arguments.out}: step {opened.step} of {arguments.source}", flush=True)

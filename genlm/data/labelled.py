@@ -222,7 +222,8 @@ def _check(classes: list[str], train: dict[str, str], valid: dict[str, str]) -> 
         raise UserError(
             f"data.paths: every label is {classes[0]}; two classes at least"
         )
-    if only := [n for n in classes if n not in set(train.values())]:
+    trained = set(train.values())
+    if only := [name for name in classes if name not in trained]:
         raise UserError(
             f"data.valid_paths: no text to train on has the class {', '.join(only)}"
         )

@@ -6,7 +6,8 @@ afterwards is a whole folder or what was there before.
 
 from pathlib import Path
 
-from genlm.interop import adapter, folder, hf_config, peft, weights
+from genlm.errors import UserError
+from genlm.interop import adapter, folder, hf_config, peft, trained, weights
 from genlm.interop.hf_tokenizer import control_ids, write_tokenizer
 from genlm.interop.run import Opened, find, read_config
 from genlm.model.config import TransformerConfig
@@ -19,6 +20,20 @@ def check(config: TransformerConfig) -> None:
       UserError: it cannot (names what no family has).
     """
     hf_config.family_of(config)
+
+
+def check_whole(source: Path) -> None:
+    """Make sure that a Hugging Face folder holds all of a run.
+
+    Raises:
+      UserError: it has a head, which no causal model there has a place for.
+    """
+    workdir = find(source)
+    if trained.read(workdir).head is not None:
+        raise UserError(
+            f"{workdir} is a classifier, and its head has no place in such a folder;"
+            " genlm classify uses it"
+        )
 
 
 def write(opened: Opened, out: Path, dtype: str = "float32") -> None:

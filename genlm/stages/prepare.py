@@ -184,7 +184,7 @@ def named_files(
     installation carries, by their name."""
     files: list[Path] = []
     with Bars("bytes") as bars:
-        for each in filter(None, paths):
+        for each in paths:
             is_embedded = each in embedded
             files += (
                 embedded[each]() if is_embedded else sources.resolve(each, bars.report)

@@ -110,9 +110,8 @@ def _inputs(data: ChatDataConfig, source: Path, workdir: Path) -> dict[str, Any]
     """Lineage entries of the tokenizer's files and those of the conversations; of the
     installation's questions, its sources."""
     files = sorted(p for p in (source / "tokenizer").rglob("*") if p.is_file())
-    files += prepare.named_files(
-        (data.paths, data.valid_paths), {conversations.EMBEDDED: embedded.files}
-    )
+    named = [data.paths, *filter(None, [data.valid_paths])]
+    files += prepare.named_files(named, {conversations.EMBEDDED: embedded.files})
     return lineage.of_inputs(files, lineage.read(workdir).get("inputs", {}))
 
 

@@ -106,9 +106,8 @@ def run(config: ConfigDict, workdir: Path, source: Path | None) -> None:
 
 def _inputs(data: LabelledDataConfig, workdir: Path) -> dict[str, Any]:
     """Lineage entries of the files; of what the installation holds, its sources."""
-    files = prepare.named_files(
-        (data.paths, data.valid_paths), {kinds.EMBEDDED: kinds.files}
-    )
+    named = [data.paths, *filter(None, [data.valid_paths])]
+    files = prepare.named_files(named, {kinds.EMBEDDED: kinds.files})
     return lineage.of_inputs(files, lineage.read(workdir).get("inputs", {}))
 
 

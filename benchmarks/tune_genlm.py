@@ -33,7 +33,8 @@ def main(folder: Path, dtype: str) -> None:
     count = len(batch["tokens"])
     makers = {
         f"{n} microbatches": functools.partial(make_step, folder, dtype, batch, n)
-        for n in sorted({count, max(1, count // 2)})
+        for n in range(1, count + 1)
+        if count % n == 0 and count // n <= 4
     }
     pairs.serve(makers, train_genlm.make_product(dtype))
 

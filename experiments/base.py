@@ -250,6 +250,74 @@ def classify(source: str = "") -> ConfigDict:
     return config
 
 
+def grpo(source: str = "") -> ConfigDict:
+    """A config of the grpo stage: the run `source` learns by its answers' rewards, as
+    RLOO has it, all of its parameters."""
+    tuned = finetune(source)
+    no_text = ("prompts", "chat", "temperature", "top_p")
+    config = ConfigDict(
+        {
+            "stage": "grpo",
+            "seed": 0,
+            "source": source,
+            "data": {
+                "paths": "embedded:sums",
+                "form": "auto",
+                "strict": False,
+                "valid_fraction": 0.1,
+            },
+            "rollout": {
+                "answers": 8,
+                "slots": 64,
+                "max_tokens": 16,
+                "temperature": 1.0,
+                "epochs": 1,
+                "minibatches": 1,
+            },
+            "policy": {
+                "ratio": "token",
+                "clip_low": 0.2,
+                "clip_high": 0.2,
+                "average": "sum",
+                "kl": "none",
+                "estimator": "k2",
+                "beta": 0.0,
+                "entropy": 0.0,
+                "baseline": "leave_one_out",
+                "scale": "none",
+            },
+            "reward": {"graders": ("exact:1",), "unfinished": 0.0},
+            "lora": tuned.lora.to_dict(),
+            "eval": {k: v for k, v in tuned.eval.items() if k not in no_text},
+            **{
+                name: tuned[name].to_dict()
+                for name in (
+                    "model",
+                    "parallel",
+                    "optimizer",
+                    "train",
+                    "checkpoint",
+                    "guard",
+                )
+            },
+        }
+    )
+    config.guard.spike = 0.0  # a policy's loss says nothing of how it fares
+    return config
+
+
+def ppo(source: str = "") -> ConfigDict:
+    """A config of the ppo stage, with a critic."""
+    config = grpo(source)
+    config.stage = "ppo"
+    config.rollout.update({"answers": 1, "epochs": 2, "minibatches": 4})
+    config.policy.update({"average": "token", "baseline": "none"})
+    config.critic = ConfigDict(
+        {"discount": 1.0, "decay": 0.95, "clip": 0.2, "share": 0.5, "whiten": True}
+    )
+    return config
+
+
 def smoke(config: ConfigDict) -> ConfigDict:
     """`config` shrunk to two steps of a tiny model on a CPU."""
     config.model.update(SIZES["smoke"])

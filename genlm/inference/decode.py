@@ -23,11 +23,13 @@ from genlm.parallel import hosts
 
 class Answer(NamedTuple):
     """What one prompt was answered: ids without STOP, a log-probability each (STOP's
-    is the last where there is one), and why it ended: 'stop' or 'length'."""
+    is the last where there is one), why it ended: 'stop' or 'length', and the id that
+    it stopped with."""
 
     tokens: list[int]
     logprobs: list[float]
     stop_reason: str
+    stop: int | None = None
 
 
 @struct.dataclass
@@ -55,12 +57,14 @@ def generate(
     sampling: SamplingConfig = SamplingConfig(),
     seed: int = 0,
     places: Sequence[int] | None = None,
+    slots: int = 0,
 ) -> list[Answer]:
     """An answer for each prompt; it depends on the seed and the prompt's own place in
     the list, not on the other prompts.
 
     Args:
       places: other places than 0, 1, ...; rows of one place draw the same.
+      slots: of a prompt at least, so that prompts of other lengths compile nothing.
 
     Raises:
       UserError: a prompt is empty, max_tokens is not positive, or the model has not
@@ -69,7 +73,7 @@ def generate(
     check(config, prompts, max_tokens)
     state = _decode(
         params,
-        pad_left(prompts, pad),
+        pad_left(prompts, pad, slots),
         jax.device_get(_keys(seed, range(len(prompts)) if places is None else places)),
         np.asarray(stop_ids, np.int32),
         config,
@@ -89,6 +93,7 @@ def generate(
                 ids[:-1] if stopped else ids,
                 scores[:length].tolist(),
                 "stop" if stopped else "length",
+                ids[-1] if stopped else None,
             )
         )
     return answers
@@ -163,10 +168,12 @@ def require_memory(
     )
 
 
-def pad_left(prompts: Sequence[Sequence[int]], pad: int) -> dict[str, np.ndarray]:
-    """tokens, segments and positions [B, T] of prompts; T is a power of two from 16 up,
-    so that few lengths are compiled."""
-    longest = max(len(p) for p in prompts)
+def pad_left(
+    prompts: Sequence[Sequence[int]], pad: int, slots: int = 0
+) -> dict[str, np.ndarray]:
+    """tokens, segments and positions [B, T] of prompts; T is a power of two from 16 up
+    that takes all of them, and `slots`, so that few lengths are compiled."""
+    longest = max(slots, *(len(p) for p in prompts))
     T = max(16, 1 << (longest - 1).bit_length())
     tokens = np.full((len(prompts), T), pad, np.int32)
     segments = np.zeros_like(tokens)

@@ -21,7 +21,7 @@ from genlm.runs import directory
 from genlm.stages import rerun
 
 STAGES = tuple(
-    "prepare pretrain sft classify embed distill evaluate gain fit check"
+    "prepare pretrain sft classify embed distill grpo ppo evaluate gain fit check"
     " import_model answer".split()
 )
 

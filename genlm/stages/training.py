@@ -32,6 +32,7 @@ from genlm.train import step
 from genlm.train.guard import Rewind
 from genlm.train.losses import Loss
 from genlm.train.state import TrainState
+from genlm.train.step import TrainStep
 
 _LEFT = "left_out"  # (first, last) batch that a rewind leaves out
 # batches(plan) gives what has since(step), an iterator of this process's batches
@@ -64,6 +65,7 @@ class Task(NamedTuple):
     save: writes what opens the run, beside its checkpoints; finish: what is made of
       the last one.
     made: what the stage itself writes into the run, besides the usual.
+    experience: makes the batch that is trained on of one that was read.
     """
 
     parts: Parts
@@ -76,6 +78,7 @@ class Task(NamedTuple):
     frozen: Any = None
     probe: Callable[[TrainState, Any], dict[str, Any]] | None = None
     made: tuple[str, ...] = ()
+    experience: loop.Experience | None = None
 
 
 def run(
@@ -166,22 +169,29 @@ def make_parts(
     recipe: Recipe,
     mesh: jax.sharding.Mesh,
     width_ratio: float = 1.0,
+    treat: Callable[[TrainStep], TrainStep] = lambda train_step: train_step,
 ) -> Parts:
-    """The compiled step of a recipe for parameters of `param_specs`."""
+    """The compiled step of a recipe for parameters of `param_specs`.
+
+    Args:
+      treat: makes the step that is compiled of a plain one.
+    """
     train, optimizing = recipe.train, recipe.optimizing
     optimizer = optimizers.make_optimizer(
         optimizing, train.num_steps, param_specs, width_ratio=width_ratio
     )
     ema = train.ema_decay > 0
     train_step = jax.jit(
-        step.make_train_step(
-            loss,
-            optimizer,
-            optimizers.make_schedule(optimizing, train.num_steps),
-            num_microbatches=train.num_microbatches,
-            ema_decay=train.ema_decay,
-            skip_nonfinite=recipe.guard.max_nonfinite > 0,
-            trained=optimizers.trained(optimizing, param_specs),
+        treat(
+            step.make_train_step(
+                loss,
+                optimizer,
+                optimizers.make_schedule(optimizing, train.num_steps),
+                num_microbatches=train.num_microbatches,
+                ema_decay=train.ema_decay,
+                skip_nonfinite=recipe.guard.max_nonfinite > 0,
+                trained=optimizers.trained(optimizing, param_specs),
+            )
         ),
         donate_argnums=0,
         compiler_options=OPTIONS if sharding.platform() == "tpu" else None,
@@ -302,6 +312,7 @@ def _attempt(run: _Run, plan: Plan, state: TrainState) -> None:
                 for each in task.measures
             ),
             probe=probe,
+            experience=task.experience,
             frozen=task.frozen,
             bytes_per_token=task.bytes_per_token,
             tokens=checkpoint.tokens(workdir, first) if first else 0,

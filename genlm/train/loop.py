@@ -52,6 +52,10 @@ class Hook:
         return bool(self.every) and (step % self.every == 0 or is_last)
 
 
+# experience(state, batch) -> (the batch to train on, what is to be said of it)
+Experience = Callable[[TrainState, Any], tuple[Any, dict[str, float]]]
+
+
 @dataclasses.dataclass(frozen=True)
 class Probe:
     """Every so many steps (0: never), and in the first, `run(state, batch)` gives a row
@@ -104,6 +108,7 @@ def train(
     checkpoints: Checkpoints,
     hooks: tuple[Hook, ...] = (),
     probe: Probe | None = None,
+    experience: Experience | None = None,
     frozen: Any = None,
     bytes_per_token: float = math.nan,
     tokens: int = 0,
@@ -113,6 +118,8 @@ def train(
     Args:
       train_step: compiled; it may donate the state.
       batches: device batches, the first one that of state.step.
+      experience: makes of a batch, with the state, the one that is trained on: a
+        policy's own answers. What it says stands among the step's metrics.
       journal: gets a row for each thing that went wrong and was lived through.
       bytes_per_token: turns nats a token into bits a byte; NaN: there are none.
       tokens: trained on before state.step.
@@ -156,12 +163,16 @@ def train(
         while step < config.num_steps:
             batch = next(batches)
             profile.before(step + 1)
+            said: dict[str, float] = {}
+            if experience is not None:
+                with watchdog.paused():
+                    batch, said = experience(state, batch)
             if probe is not None and probe.is_due(step + 1):
                 with paused():
                     probe.log.write({"step": step + 1, **probe.run(state, batch)})
             state, metrics = train_step(state, batch, frozen)
             step += 1
-            readings.add(step, metrics)
+            readings.add(step, {**metrics, **said})
             if step > first + 1:  # the one before has ended, so all is compiled
                 watchdog.beat(step - 1)
             profile.after(step, metrics)
@@ -183,6 +194,8 @@ def train(
             if is_done:
                 break
         if step > first:
+            if experience is not None:
+                batches = (experience(state, each)[0] for each in batches)
             _prove(state, train_step, batches, frozen, readings, step)
             checkpoints.confirm(step)
             with watchdog.paused():

@@ -1,0 +1,274 @@
+"""ALIGN: what both stages have in common that train a policy by its own answers.
+
+Before: a run that answers (sft), prompts, and a reward. After: chat, evaluate. A round
+is one step of the loop: prompts, answers, rewards, and one update or several. The model
+of `source` is where the policy begins and, where a divergence counts, its reference.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Any, Callable, NamedTuple
+
+import jax
+from ml_collections import ConfigDict
+
+from genlm import config as configs
+from genlm import tokenizer as tokenizers
+from genlm.data import chat, conversations, embedded, prompts
+from genlm.errors import UserError
+from genlm.inference import decode
+from genlm.inference.sampling import SamplingConfig
+from genlm.interop import run as interop
+from genlm.interop import trained
+from genlm.interop.adapter import FOLDER as ADAPTER
+from genlm.posttrain import critic, policy, update
+from genlm.posttrain.critic import CriticConfig
+from genlm.posttrain.policy import PolicyConfig
+from genlm.runs import lineage
+from genlm.stages import adaptation, experience, prepare
+from genlm.stages import recipe as recipes
+from genlm.stages import rewards, training
+from genlm.stages.adaptation import Adaptation
+from genlm.stages.experience import Asked, Experience, Numbers, RolloutConfig
+from genlm.stages.recipe import Recipe
+from genlm.stages.rewards import Reward, RewardSection
+from genlm.stages.training import Measure, Task
+from genlm.tokenizer.base import Tokenizer, answer_text
+
+READS = (
+    *recipes.READS,
+    "source",
+    "data",
+    "rollout",
+    "policy",
+    "reward",
+    "lora",
+    "model",
+)
+LACKING = {"eval": {"prompts": ("",), "chat": False, "temperature": 0.0, "top_p": 1.0}}
+
+
+@dataclasses.dataclass(frozen=True)
+class PromptsConfig:
+    """What is asked: see data.prompts for `paths`, data.conversations for `form`."""
+
+    paths: str
+    form: str
+    strict: bool
+    valid_fraction: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.valid_fraction < 1:
+            raise UserError("data.valid_fraction is not between 0 and 1")
+        conversations.check_form(self.form)
+
+
+class Aims(NamedTuple):
+    """The sections of a config that the method itself reads, checked."""
+
+    recipe: Recipe
+    data: PromptsConfig
+    rollout: RolloutConfig
+    policy: PolicyConfig
+    reward: RewardSection
+    critic: CriticConfig | None
+
+
+def read(config: ConfigDict, critic_config: CriticConfig | None = None) -> Aims:
+    """What a stage of this kind reads; a wrong value is an error now."""
+    recipe = recipes.read(config, LACKING)
+    adaptation.read(config)
+    recipes.refuse(
+        recipe,
+        *recipes.OF_NEXT_TOKEN,
+        "train.probe_every",
+        "train.ramp_from",
+        "checkpoint.export_every",
+    )
+    aims = Aims(
+        recipe,
+        configs.to_dataclass(PromptsConfig, config.data),
+        configs.to_dataclass(RolloutConfig, config.rollout),
+        configs.to_dataclass(PolicyConfig, config.policy),
+        configs.to_dataclass(RewardSection, config.reward),
+        critic_config,
+    )
+    _check(aims)
+    return aims
+
+
+def _check(aims: Aims) -> None:
+    """Make sure that groups and parts of a round are what the method needs."""
+    rollout, of_policy = aims.rollout, aims.policy
+    if aims.critic is None and rollout.answers < 2 and of_policy.baseline != "none":
+        raise UserError(
+            f"rollout.answers is {rollout.answers}: an answer is held against others to"
+            " the same prompt, so there must be 2 at least"
+        )
+    if of_policy.baseline == "none" and of_policy.scale == "group":
+        raise UserError("policy.scale=group goes with a baseline of the group")
+    rows = aims.recipe.train.batch_size * rollout.answers
+    parts = rollout.minibatches * aims.recipe.train.num_microbatches
+    if rows % parts:
+        raise UserError(
+            f"a round has {rows} answers (train.batch_size prompts by rollout.answers),"
+            f" which do not divide into {parts} parts"
+        )
+
+
+def run(config: ConfigDict, workdir: Path, aims: Aims) -> None:
+    """Train in `workdir`, from its newest checkpoint if it has one."""
+    source = interop.find(Path(config.source))
+    tokenizer = tokenizers.load(source / "tokenizer")
+    asked, held_out = _asked(aims, tokenizer)
+    inputs = _inputs(aims.data, source, workdir)
+    model = adaptation.shape(config, source, tokenizer.vocab_size)
+    if model.max_length < aims.rollout.slots + aims.rollout.max_tokens:
+        raise UserError(
+            f"rollout.slots and max_tokens are {aims.rollout.slots} and"
+            f" {aims.rollout.max_tokens}, and the model looks back {model.max_length}"
+        )
+
+    def make_task(mesh: jax.sharding.Mesh) -> Task:
+        recipes.check_division(aims.recipe, model, 1, mesh)
+        section, seed = adaptation.read(config), aims.recipe.seed
+        adapted = adaptation.of(section, model, source, workdir, seed, mesh)
+        reference = _reference(aims.policy, adapted, source)
+        return _task(aims, tokenizer, adapted, reference, asked, held_out, mesh)
+
+    training.run(config, workdir, aims.recipe, inputs, make_task)
+
+
+def _asked(aims: Aims, tokenizer: Tokenizer) -> tuple[Asked, Asked]:
+    """Prompts to train on, and those that are held out."""
+    data = aims.data
+    found = prompts.read(data.paths, data.form, data.strict)
+    sides, longer = [], 0
+    for side in prompts.split(found, data.valid_fraction):
+        ids = [chat.encode_chat(tokenizer, each.messages) for each in side]
+        asked, left_out = experience.fitting(side, ids, aims.rollout.slots)
+        longer += left_out
+        sides.append(asked)
+    train, held_out = sides
+    print(
+        f"{len(train.ids):,} prompts to train on, {len(held_out.ids):,} held out;"
+        f" {longer:,} are longer than rollout.slots and left out",
+        flush=True,
+    )
+    return train, held_out
+
+
+def _inputs(data: PromptsConfig, source: Path, workdir: Path) -> dict[str, Any]:
+    """Lineage entries of the model and of the files of prompts."""
+    known = {conversations.EMBEDDED: embedded.files, prompts.SUMS: lambda: []}
+    files = prepare.named_files([data.paths], known)
+    own = lineage.of_inputs(files, lineage.read(workdir).get("inputs", {}))
+    outputs = lineage.read(source).get("outputs")
+    return {**own, str(source): {"sha256": lineage.digest(outputs)}}
+
+
+def _reference(config: PolicyConfig, adapted: Adaptation, source: Path) -> Any:
+    """The parameters that a policy stays near; None where nothing is held against
+    them. Beside a low-rank change they are its base."""
+    if config.kl == "none":
+        return None
+    return adapted.frozen if adapted.trained.lora else interop.open_run(source).params
+
+
+def _task(
+    aims: Aims,
+    tokenizer: Tokenizer,
+    adapted: Adaptation,
+    reference: Any,
+    asked: Asked,
+    held_out: Asked,
+    mesh: jax.sharding.Mesh,
+) -> Task:
+    recipe, model = aims.recipe, adapted.model
+    sampling = aims.rollout.sampling
+    if aims.critic is None:
+        loss = policy.make_policy_loss(model, sampling, aims.policy)
+    else:
+        adapted = adapted.with_head(critic.HEAD)
+        loss = critic.make_ppo_loss(model, sampling, aims.policy, aims.critic)
+    rollout = aims.rollout
+    parts = training.make_parts(
+        adapted.specs,
+        adapted.loss(loss),
+        recipe,
+        mesh,
+        treat=lambda train_step: update.make_round_step(
+            train_step, rollout.epochs, rollout.minibatches
+        ),
+    )
+    reward = rewards.of(aims.reward)
+    drawing = Experience(
+        adapted,
+        tokenizer,
+        asked,
+        reward,
+        aims.reward.unfinished,
+        rollout,
+        aims.policy,
+        reference,
+        recipe.seed,
+        mesh,
+        aims.critic,
+    )
+    validate = _validation(aims, tokenizer, adapted, held_out, reward)
+    evaluation = recipe.evaluation
+    return Task(
+        parts,
+        lambda plan: Numbers(len(asked.ids), plan, recipe.seed),
+        (
+            Measure(evaluation.eval_every, adapted.look(validate)),
+            Measure(
+                evaluation.sample_every,
+                lambda params, step: {"samples": drawing.last[: rollout.answers]},
+                "samples",
+            ),
+        ),
+        float("nan"),
+        lambda workdir: adapted.save(workdir, tokenizer),
+        adapted.finish,
+        adapted.adopted,
+        adapted.frozen,
+        experience=drawing,
+        made=(trained.NAME, ADAPTER),
+    )
+
+
+def _validation(
+    aims: Aims,
+    tokenizer: Tokenizer,
+    adapted: Adaptation,
+    held_out: Asked,
+    reward: Reward,
+) -> Callable[[Any], dict[str, float]]:
+    """A function of a model's parameters: the mean reward of its likeliest answers to
+    prompts that are held out, eval.max_rows of them (0: all)."""
+    count = len(held_out.ids)
+    some = range(0, count, max(1, count // (aims.recipe.evaluation.max_rows or count)))
+    size, special = aims.recipe.evaluation.batch_size, tokenizer.special
+    asked = [held_out.ids[i] for i in some]
+    asked += asked[-1:] * (-len(asked) % size)
+
+    def validate(params: Any) -> dict[str, float]:
+        params = params["model"] if aims.critic else params
+        answers = []
+        for start in range(0, len(asked), size):
+            answers += decode.generate(
+                params,
+                adapted.model.without_chance,
+                asked[start : start + size],
+                max_tokens=aims.rollout.max_tokens,
+                stop_ids=special.all_stops,
+                pad=special.pad,
+                sampling=SamplingConfig(temperature=0.0),
+                slots=aims.rollout.slots,
+            )
+        texts = [answer_text(tokenizer, p, a.tokens) for p, a in zip(asked, answers)]
+        found = reward([held_out.prompts[i] for i in some], texts[: len(some)])
+        return {"valid_reward": float(found.mean())}
+
+    return validate

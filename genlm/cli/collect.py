@@ -133,12 +133,11 @@ class _Session:
         self._left.appendleft(prompt)
 
     def _print_end(self, added: int, skipped: int) -> None:
+        now = f"{added:,} now" + (f", {skipped:,} skipped" if skipped else "")
         line = (
-            f"{added:+,} rankings; {self._annotator} has ranked"
-            f" {len(self._ranked):,} of {len(self._prompts):,} prompts"
+            f"{self._annotator} has ranked {len(self._ranked):,} of"
+            f" {len(self._prompts):,} prompts ({now})"
         )
-        if skipped:
-            line += f" (skipped {skipped:,})"
         if len(self._ranked) < len(self._prompts):
             line += "; the same command goes on"
         print(f"\n{line}", flush=True)

@@ -69,18 +69,19 @@ def parse(line: str, count: int) -> list[int]:
     """
     groups = [group.split("=") for group in re.sub(r"\s*=\s*", "=", line).split()]
     example = _example(count)
-    ranks: dict[int, int] = {}
+    numbers = [str(n) for n in range(1, count + 1)]
+    ranks: dict[str, int] = {}
     for rank, group in enumerate(groups, 1):
         for name in group:
-            if not re.fullmatch("[0-9]+", name) or not 1 <= int(name) <= count:
+            if name not in numbers:
                 told = f"{name[:20]!r} is no answer" if name else "a number is missing"
                 raise Wrong(f"{told}; rank 1 to {count}, as {example}")
-            if int(name) in ranks:
+            if name in ranks:
                 raise Wrong(f"{name} is there twice; rank each once, as {example}")
-            ranks[int(name)] = rank
-    if missing := [str(n) for n in range(1, count + 1) if n not in ranks]:
-        raise Wrong(f"{', '.join(missing)} is not ranked; rank all, as {example}")
-    return [ranks[n] for n in range(1, count + 1)]
+            ranks[name] = rank
+    if missing := [name for name in numbers if name not in ranks]:
+        raise Wrong(f"not ranked: {', '.join(missing)}; rank all, as {example}")
+    return [ranks[name] for name in numbers]
 
 
 def _example(count: int) -> str:

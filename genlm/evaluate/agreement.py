@@ -70,7 +70,8 @@ def alpha(units: Iterable[dict[str, int]]) -> float | None:
 def describe(given: Sequence[Given]) -> str:
     """How many rankings each gave, and how far they agree, in a few lines."""
     counts = Counter(ranking.annotator for ranking in given)
-    lines = [f"{name}: {count:,} rankings" for name, count in sorted(counts.items())]
+    each = ", ".join(f"{name} {count:,}" for name, count in sorted(counts.items()))
+    lines = [f"rankings: {each}"]
     pairs = units(given)
     for (one, other), (same, both) in sorted(alike(pairs).items()):
         lines.append(

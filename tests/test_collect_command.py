@@ -35,6 +35,13 @@ def test_a_ranking_is_read(line: str, ranks: list[int]):
     assert question.parse(line, 3) == ranks
 
 
+@pytest.mark.parametrize("count", range(2, 10))
+def test_the_examples_are_rankings(count: int):
+    plain, tied = question._example(count).split(" or ")
+    assert question.parse(plain, count) == [2, 1, *range(3, count + 1)]
+    assert len(set(question.parse(tied, count))) < count
+
+
 @pytest.mark.parametrize(
     "line, why",
     [
@@ -97,7 +104,7 @@ def _shown(text: str) -> list[tuple[str, list[str]]]:
     """Each prompt asked and its answers as they stand on the screen."""
     found = []
     for part in re.split(r"^--- \d+ of \d+\n", text, flags=re.M)[1:]:
-        prompt, *answers = re.split(r"\n\n\[\d\]\n    ", part)
+        prompt, *answers = re.split(r"\n\n\[\d\](?: \(cut off\))?\n    ", part)
         found.append((prompt, [a.split("\n\nbest first")[0] for a in answers]))
     return found
 
@@ -125,6 +132,8 @@ def test_rankings_are_of_what_was_shown(collect, folder: Path):
         "checkpoint": "last",
     }
     assert len(standing[0].answered.model) == 64
+    cut = [is_cut for ranking in standing for is_cut in ranking.answered.cut]
+    assert out.count("] (cut off)\n") == sum(cut) > 6  # bytes drawn, four at most
     assert _shown(collect("", "--annotator", "ann")) == []
 
 
@@ -234,8 +243,10 @@ def test_a_killed_session_goes_on(collect, run: Path, folder: Path):
 
 def test_text_on_the_screen_moves_no_cursor(capsys, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"1 2\n")))
-    ranks = question.ask("1 of 1", "a\x1b[2Jb", ["x\n[2]\ny", "\r\n \t"], seed=0)
+    ranks = question.ask(
+        "1 of 1", "a\x1b[2Jb", ["x\n[2]\ny", "\r\n \t"], (True, False), 0
+    )
     out = capsys.readouterr().out
     assert "a\\x1b[2Jb" in out and "\x1b" not in out and "\r" not in out
-    assert "    x\n    [2]\n    y" in out and "(nothing)" in out
+    assert "] (cut off)\n    x\n    [2]\n    y" in out and "]\n    (nothing)" in out
     assert sorted(ranks) == [1, 2]

@@ -14,6 +14,8 @@ from genlm.errors import UserError, require_text
 EXAMPLE = "genlm collect --from runs/instruct --prompts prompts.txt --annotator ann"
 _MOST = 9  # answers, each of one digit
 
+Writer = Callable[[str], dict[str, bool]]  # the answers to a prompt: is each cut off?
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
@@ -87,7 +89,7 @@ class _Session:
         self._ranked = {p: number for p, number in told.items() if p in set(prompts)}
         self._left = deque(p for p in prompts if p not in self._ranked)
 
-    def run(self, write: Callable[[str], list[str]]) -> None:
+    def run(self, write: Writer) -> None:
         """Ask until all is ranked, or the person or standard input ends it."""
         before = len(self._ranked)
         skipped = 0
@@ -100,7 +102,9 @@ class _Session:
                 self._left.popleft()
                 continue
             title = f"{len(self._ranked) + 1} of {len(self._prompts)}"
-            said = question.ask(title, prompt, answered.answers, self._settings["seed"])
+            said = question.ask(
+                title, prompt, answered.answers, answered.cut, self._settings["seed"]
+            )
             if said is question.Act.QUIT:
                 break
             if said is question.Act.UNDO:
@@ -114,14 +118,16 @@ class _Session:
                 self._ranked[prompt] = number
         self._print_end(len(self._ranked) - before, skipped)
 
-    def _answered(self, prompt: str, write: Callable[[str], list[str]]) -> Any:
+    def _answered(self, prompt: str, write: Writer) -> Any:
         """The answers that are kept, so that everybody ranks the same ones; else new
         ones."""
         kept = self._store.answered(self._model, self._settings, prompt)
         if kept:
             return kept
-        answers = write(prompt)
-        return self._store.keep(self._model, self._settings, prompt, answers)
+        cut = write(prompt)
+        return self._store.keep(
+            self._model, self._settings, prompt, list(cut), list(cut.values())
+        )
 
     def _undo(self) -> None:
         """Take the last ranking back, and ask it again."""
@@ -143,13 +149,13 @@ class _Session:
         print(f"\n{line}", flush=True)
 
 
-def _make_writer(source: Path, settings: dict[str, Any]) -> Callable[[str], list[str]]:
+def _make_writer(source: Path, settings: dict[str, Any]) -> Writer:
     """A function of a prompt: the different answers that the model gives, which depend
     on the settings and the prompt alone. The model is opened when the first is asked
     for."""
     opened: Any = None
 
-    def write(prompt: str) -> list[str]:
+    def write(prompt: str) -> dict[str, bool]:
         nonlocal opened
         from genlm.data import chat
         from genlm.inference.sampling import SamplingConfig
@@ -174,7 +180,7 @@ def _make_writer(source: Path, settings: dict[str, Any]) -> Callable[[str], list
             seed=settings["seed"],
             places=[_place(prompt, i) for i in range(len(asked))],
         )
-        return list(dict.fromkeys(text for text, _ in made(params)))
+        return {text: answer.stop_reason == "length" for text, answer in made(params)}
 
     return write
 
@@ -227,6 +233,7 @@ def _export(arguments: argparse.Namespace) -> int:
             {
                 "prompt": ranking.answered.prompt,
                 "answers": ranking.answered.answers,
+                "cut": ranking.answered.cut,
                 "ranks": ranking.ranks,
                 "annotator": ranking.annotator,
                 "time": ranking.time,

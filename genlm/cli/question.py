@@ -23,15 +23,20 @@ class Wrong(Exception):
 
 
 def ask(
-    title: str, prompt: str, answers: Sequence[str], seed: int
+    title: str, prompt: str, answers: Sequence[str], cut: Sequence[bool], seed: int
 ) -> tuple[int, ...] | Act:
     """The ranks of the answers, in their own order, or what else was said; the end of
-    standard input quits. What is no ranking is asked again."""
+    standard input quits. What is no ranking is asked again.
+
+    Args:
+      cut: the answers that ended for want of tokens, which is told.
+    """
     order = shuffled(prompt, len(answers), seed)
     print(f"\n--- {title}\n{_visible(prompt)}")
     for number, i in enumerate(order, 1):
         text = _visible(answers[i]) if answers[i].strip() else "(nothing)"
-        print(f"\n[{number}]\n{_MARGIN}" + text.replace("\n", f"\n{_MARGIN}"))
+        head = f"[{number}] (cut off)" if cut[i] else f"[{number}]"
+        print(f"\n{head}\n{_MARGIN}" + text.replace("\n", f"\n{_MARGIN}"))
     print()
     is_person = sys.stdin.isatty()
     while True:
@@ -85,9 +90,10 @@ def parse(line: str, count: int) -> list[int]:
 
 
 def _example(count: int) -> str:
-    """«2 1 3», or with a tie «2 1=3»."""
+    """«2 1 3 or 2 1=3»: an order, and one with a tie."""
     rest = [str(n) for n in range(3, count + 1)]
-    return f"{' '.join(['2', '1', *rest])} or {' '.join(['2', '='.join(['1', *rest])])}"
+    tied = f"2 {'='.join(['1', *rest])}" if rest else "1=2"
+    return f"{' '.join(['2', '1', *rest])} or {tied}"
 
 
 def _visible(text: str) -> str:

@@ -20,7 +20,7 @@ _APPLICATION = 0x676E6C6D  # "gnlm": tells this database from other programs'
 _VERSION = 1
 _TABLES = {
     "answers": "model TEXT NOT NULL, settings TEXT NOT NULL, prompt TEXT NOT NULL,"
-    " answers TEXT NOT NULL",
+    " answers TEXT NOT NULL, cut TEXT NOT NULL",
     "rankings": "answers INTEGER NOT NULL REFERENCES answers, annotator TEXT NOT NULL,"
     " ranks TEXT NOT NULL",
     "revocations": "ranking INTEGER NOT NULL REFERENCES rankings",
@@ -36,6 +36,7 @@ class Answered(NamedTuple):
     settings: dict[str, Any]
     prompt: str
     answers: tuple[str, ...]
+    cut: tuple[bool, ...]  # whether each ended for want of tokens
 
 
 class Ranking(NamedTuple):
@@ -80,7 +81,7 @@ class Store:
         """What is kept of a prompt, a model and its settings."""
         with self._said():
             row = self._base.execute(
-                "SELECT id, model, settings, prompt, answers FROM answers"
+                "SELECT id, model, settings, prompt, answers, cut FROM answers"
                 " WHERE model = ? AND settings = ? AND prompt = ? ORDER BY id",
                 (model, _json(settings), prompt),
             ).fetchone()
@@ -92,6 +93,7 @@ class Store:
         settings: dict[str, Any],
         prompt: str,
         answers: Sequence[str],
+        cut: Sequence[bool],
     ) -> Answered:
         """Keep answers, unless another process has kept some of the same: then those,
         so that everybody ranks the same."""
@@ -99,15 +101,16 @@ class Store:
             kept = self.answered(model, settings, prompt)
             if kept:
                 return kept
-            values = model, _json(settings), prompt, _json(list(answers))
-            number = self._add("answers", "model, settings, prompt, answers", *values)
-        return Answered(number, model, settings, prompt, tuple(answers))
+            columns = "model, settings, prompt, answers, cut"
+            values = model, _json(settings), prompt, _json(answers), _json(cut)
+            number = self._add("answers", columns, *values)
+        return Answered(number, model, settings, prompt, tuple(answers), tuple(cut))
 
     def rank(self, answered: Answered, annotator: str, ranks: Sequence[int]) -> int:
         """Keep a ranking; its number. It takes the place of an earlier one of the same
         answers by the same person."""
         with self._transaction():
-            values = answered.number, annotator, _json(list(ranks))
+            values = answered.number, annotator, _json(ranks)
             return self._add("rankings", "answers, annotator, ranks", *values)
 
     def revoke(self, number: int) -> None:
@@ -121,7 +124,7 @@ class Store:
         with self._said():
             rows = self._base.execute(
                 "SELECT r.id, r.time, r.annotator, r.ranks,"
-                " a.id, a.model, a.settings, a.prompt, a.answers"
+                " a.id, a.model, a.settings, a.prompt, a.answers, a.cut"
                 " FROM rankings AS r JOIN answers AS a ON a.id = r.answers"
                 " WHERE r.id NOT IN (SELECT ranking FROM revocations) ORDER BY r.id"
             ).fetchall()
@@ -214,10 +217,9 @@ class Store:
 
 
 def _answered(number: int, model: str, settings: str, *texts: str) -> Answered:
-    prompt, answers = texts
-    return Answered(
-        number, model, json.loads(settings), prompt, tuple(json.loads(answers))
-    )
+    prompt, answers, cut = texts
+    lists = tuple(json.loads(answers)), tuple(json.loads(cut))
+    return Answered(number, model, json.loads(settings), prompt, *lists)
 
 
 def _json(value: Any) -> str:

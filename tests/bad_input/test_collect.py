@@ -90,7 +90,7 @@ def test_an_unfinished_run_is_not_ranked(copy: Path, prompts: Path, mistake_here
 def test_an_export_that_cannot_be_written(tmp_path: Path, mistake_here):
     path = tmp_path / "x.sqlite"
     with Store(path, make=True) as store:
-        store.rank(store.keep("m", {}, "Q", ["a", "b"]), "ann", (1, 2))
+        store.rank(store.keep("m", {}, "Q", ["a", "b"], [True, False]), "ann", (1, 2))
     command = ["collect", "--store", path, "--export"]
     assert "none/out.jsonl: No such" in mistake_here(
         *command, tmp_path / "none/out.jsonl"

@@ -13,6 +13,7 @@ from genlm.errors import UserError
 from tests.command import ROOT
 
 SETTINGS = {"seed": 0, "temperature": 0.8}
+CUT = (True, False, False)
 ANSWERS = ("one", "two\u2028\0", "é ☕")
 
 
@@ -23,7 +24,7 @@ def path(tmp_path: Path) -> Path:
 
 def _filled(path: Path) -> None:
     with Store(path, make=True) as store:
-        kept = store.keep("model", SETTINGS, "Q", ANSWERS)
+        kept = store.keep("model", SETTINGS, "Q", ANSWERS, CUT)
         number = store.rank(kept, "ann", (2, 1, 2))
         store.revoke(number)
         store.rank(kept, "ann", (3, 1, 2))
@@ -32,9 +33,9 @@ def _filled(path: Path) -> None:
 def test_what_is_added_is_read(path: Path):
     with Store(path, make=True) as store:
         assert store.answered("model", SETTINGS, "Q") is None
-        kept = store.keep("model", SETTINGS, "Q", ANSWERS)
+        kept = store.keep("model", SETTINGS, "Q", ANSWERS, CUT)
         assert store.answered("model", dict(reversed(SETTINGS.items())), "Q") == kept
-        assert store.keep("model", SETTINGS, "Q", ["other"]) == kept
+        assert store.keep("model", SETTINGS, "Q", ["other"], [True]) == kept
         for model, settings, prompt in (
             ("other", SETTINGS, "Q"),
             ("model", {**SETTINGS, "seed": 1}, "Q"),
@@ -44,14 +45,14 @@ def test_what_is_added_is_read(path: Path):
         store.rank(kept, "ann", (2, 1, 2))
     with Store(path) as store:
         (ranking,) = store.standing()
-        assert ranking.answered == kept and ranking.answered.answers == ANSWERS
+        assert ranking.answered == kept and kept[-2:] == (ANSWERS, CUT)
         assert (ranking.annotator, ranking.ranks) == ("ann", (2, 1, 2))
         assert ranking.time.endswith("+00:00") and "T" in ranking.time
 
 
 def test_what_is_taken_back_or_given_anew_does_not_stand(path: Path):
     with Store(path, make=True) as store:
-        kept = store.keep("model", SETTINGS, "Q", ANSWERS)
+        kept = store.keep("model", SETTINGS, "Q", ANSWERS, CUT)
         first = store.rank(kept, "ann", (1, 2, 3))
         store.rank(kept, "bob", (1, 2, 3))
         second = store.rank(kept, "ann", (3, 2, 1))
@@ -132,7 +133,9 @@ from pathlib import Path
 from genlm.data.ratings import Store
 with Store(Path(sys.argv[1]), make=True) as store:
     for n in itertools.count():
-        kept = store.keep("model", {}, f"{sys.argv[2]} {n}", ["a", "b" * 5000])
+        kept = store.keep(
+            "model", {}, f"{sys.argv[2]} {n}", ["a", "b" * 5000], [True, False]
+        )
         number = store.rank(kept, "ann", (1, 2))
         if n % 3 == 2:
             store.revoke(number)
@@ -191,7 +194,7 @@ def test_a_kill_while_a_store_is_made(tmp_path: Path, after: int):
     assert len(made) >= after
     for path in made:
         with Store(path, make=True) as store:
-            store.rank(store.keep("model", {}, "Q", ANSWERS), "ann", (1, 2, 3))
+            store.rank(store.keep("model", {}, "Q", ANSWERS, CUT), "ann", (1, 2, 3))
             assert len(store.standing()) == 1
 
 
@@ -203,7 +206,7 @@ from pathlib import Path
 from genlm.data.ratings import Store
 with Store(Path(sys.argv[1]), make=True) as store:
     for n in range(30):
-        kept = store.keep("model", {}, f"{n}", [sys.argv[2], "b"])
+        kept = store.keep("model", {}, f"{n}", [sys.argv[2], "b"], [True, False])
         store.rank(kept, sys.argv[2], (1, 2))
 """
     both = [

@@ -76,7 +76,7 @@ def read_files(
         for line, found in fitting(path, CONVERSATIONS, form, strict, say):
             for messages in found:
                 place = {"file": str(path), "line": line}
-                yield {"messages": messages, **place, "keys": [_key(messages)]}
+                yield {"messages": messages, **place, "keys": [key(messages)]}
 
 
 def fitting(
@@ -118,7 +118,7 @@ def fitting(
         say(f"{path}: left out {num_left_out:,} of {num_rows:,} rows: {told}")
 
 
-def _key(messages: Messages) -> str:
+def key(messages: Messages) -> str:
     """What the user says: two answers to one question stand on one side of a split."""
     return "\n".join(m["content"] for m in messages if m["role"] == "user")
 

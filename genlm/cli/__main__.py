@@ -17,6 +17,7 @@ VERBS = {
     "eval": "measure runs on tasks, side by side",
     "lm_eval": "run lm-eval's own task files on a run",
     "chat": "talk with a model of conversations",
+    "collect": "ask a person which of a model's answers are better, and keep it",
     "classify": "say the class of each line with a trained classifier",
     "embed": "turn texts into vectors, and find what is nearest",
     "import": "make a run of a public model",
@@ -25,7 +26,7 @@ VERBS = {
     "verify": "check a run's files against what was written",
     "doctor": "say what this machine and installation can do",
 }
-_COMPUTING = "run sweep generate chat eval lm_eval classify embed".split()
+_COMPUTING = "run sweep generate chat collect eval lm_eval classify embed".split()
 # What a disk or its rights may say to any write, wherever it stands.
 _NOT_OUR_FAULT = (
     errno.ENOSPC,

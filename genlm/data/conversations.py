@@ -9,7 +9,9 @@ from pathlib import Path
 import sys
 from typing import Any, Callable, Iterable, Iterator, NamedTuple
 
-from genlm.data import download, forms, sources, synthetic
+from genlm.data import download, sources, synthetic
+from genlm.data.forms import CONVERSATIONS, Messages
+from genlm.data.shapes import Shapes, Unfit
 from genlm.errors import UserError
 
 EMBEDDED = "embedded:questions"
@@ -44,7 +46,7 @@ def read(
     by which `synthetic.is_held_out` splits.
 
     Args:
-      form: a name of forms.FORMS, or 'auto': that of a file's first row that fits.
+      form: one of CONVERSATIONS, or 'auto': that of a file's first row that fits.
       strict: make the first row that is no conversation an error.
       say: what is told of the rows left out.
 
@@ -60,8 +62,7 @@ def read(
 
 
 def check_form(form: str) -> None:
-    if form not in ("auto", *forms.FORMS):
-        raise UserError(f"form {form!r} is none; there are auto, {_listed(', ')}")
+    CONVERSATIONS.require(form)
 
 
 def read_files(
@@ -72,46 +73,52 @@ def read_files(
 ) -> Iterator[dict[str, Any]]:
     """Conversations of files, in order; see `read`."""
     for path in files:
-        yield from _of_file(path, form, strict, say)
+        for line, found in fitting(path, CONVERSATIONS, form, strict, say):
+            for messages in found:
+                place = {"file": str(path), "line": line}
+                yield {"messages": messages, **place, "keys": [key(messages)]}
 
 
-def _of_file(path: Path, form: str, strict: bool, say: Say) -> Iterator[dict[str, Any]]:
+def fitting(
+    path: Path, shapes: Shapes, form: str, strict: bool, say: Say
+) -> Iterator[tuple[int, list[Any]]]:
+    """The line of each row of a file that is of `shapes`, and what it holds.
+
+    Args:
+      form, strict, say: as of `read`.
+
+    Raises:
+      UserError: as `read`.
+    """
     left_out: list[str] = []  # the first of them, told
     num_rows = num_left_out = 0
     for row in rows(path):
         num_rows += 1
         try:
-            form, found = _conversations(row, form)
-        except forms.Unfit as problem:
+            if row.problem:
+                raise Unfit(row.problem)
+            its_form = shapes.recognise(row.value) if form == "auto" else form
+            found = shapes.read(row.value, its_form)
+        except Unfit as problem:
             if strict:
                 where = f"{path}:{row.number}"
-                raise UserError(f"{where}: {problem}; {_shapes()}") from None
+                raise UserError(f"{where}: {problem}; {shapes.describe()}") from None
             num_left_out += 1
             if num_left_out <= _NAMED:
                 left_out.append(f"line {row.number}: {problem}")
             continue
-        for messages in found:
-            place = {"file": str(path), "line": row.number}
-            yield {"messages": messages, **place, "keys": [_key(messages)]}
+        form = its_form
+        yield row.number, found
     told = "; ".join(left_out) or "it has no row"
     if num_left_out > _NAMED:
         told += f"; and {num_left_out - _NAMED:,} more"
     if num_rows == num_left_out:
-        raise UserError(f"{path}: no conversation in it ({told}); {_shapes()}")
+        raise UserError(f"{path}: no {shapes.what} in it ({told}); {shapes.describe()}")
     if num_left_out:
         say(f"{path}: left out {num_left_out:,} of {num_rows:,} rows: {told}")
 
 
-def _conversations(row: Row, form: str) -> tuple[str, list[forms.Messages]]:
-    """The form of a row, found out if it is 'auto', and its conversations."""
-    if row.problem:
-        raise forms.Unfit(row.problem)
-    if form == "auto":
-        form = forms.recognise(row.value)
-    return form, forms.conversations(row.value, form)
-
-
-def _key(messages: forms.Messages) -> str:
+def key(messages: Messages) -> str:
     """What the user says: two answers to one question stand on one side of a split."""
     return "\n".join(m["content"] for m in messages if m["role"] == "user")
 
@@ -162,12 +169,3 @@ def _parsed(text: bytes) -> tuple[Any, str]:
         return None, f"not JSON ({error.msg}, {place})"
     except (ValueError, RecursionError) as error:  # a number or a nesting too long
         return None, f"not JSON ({error})"
-
-
-def _listed(between: str) -> str:
-    return between.join(forms.FORMS)
-
-
-def _shapes() -> str:
-    shapes = "; ".join(f"{n}: {form.fields}" for n, form in forms.FORMS.items())
-    return f"a row is one of {shapes}"

@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 import pytest
 
-from genlm.data import conversations, forms
+from genlm.data import conversations
+from genlm.data.forms import CONVERSATIONS, ROLES
+from genlm.data.shapes import Unfit
 from genlm.data.synthetic import is_held_out
 from genlm.errors import UserError
 from tests.data_files import shared
@@ -292,13 +294,13 @@ NEAR = st.recursive(
 
 @given(row=NEAR)
 def test_whatever_a_row_is_it_is_read_or_says_why(row):
-    for form in forms.FORMS:
+    for form in CONVERSATIONS.forms:
         try:
-            found = forms.conversations(row, form)
-        except forms.Unfit as why:
+            found = CONVERSATIONS.read(row, form)
+        except Unfit as why:
             assert str(why)
         else:
-            assert found and all(m["role"] in forms.ROLES for c in found for m in c)
+            assert found and all(m["role"] in ROLES for c in found for m in c)
             assert json.dumps(found).encode()
 
 

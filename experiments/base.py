@@ -250,6 +250,61 @@ def classify(source: str = "") -> ConfigDict:
     return config
 
 
+def preferences(source: str = "") -> ConfigDict:
+    """What the configs of reward and dpo share: the run `source`, all of its
+    parameters, and rows of answers side by side."""
+    config = finetune(source)
+    config.data = ConfigDict(
+        {
+            "paths": "",
+            "valid_paths": "",
+            "form": "auto",
+            "strict": False,
+            "valid_fraction": 0.1,
+            "row_length": 1024,
+            "template": "model",
+            "answers": 4,
+            "prepared": "",
+        }
+    )
+    config.optimizer.learning_rate = 2e-5
+    config.guard.spike = 0.0
+    return config
+
+
+def reward(source: str = "") -> ConfigDict:
+    """A config of the reward stage."""
+    config = preferences(source)
+    config.stage = "reward"
+    config.reward = ConfigDict({"margin": 0.0, "centre": 0.01})
+    no_text = ("vocab_chunk", "z_loss", "balance_loss", "router_z_loss")
+    config.train = ConfigDict(
+        {k: v for k, v in config.train.items() if k not in no_text}
+    )
+    config.eval = ConfigDict({k: config.eval[k] for k in ("eval_every", "batch_size")})
+    config.checkpoint = ConfigDict(
+        {k: v for k, v in config.checkpoint.items() if k != "export_every"}
+    )
+    return config
+
+
+def dpo(source: str = "") -> ConfigDict:
+    """A config of the dpo stage."""
+    config = preferences(source)
+    config.stage = "dpo"
+    config.dpo = ConfigDict(
+        {
+            "kind": "dpo",
+            "beta": 0.1,
+            "smoothing": 0.0,
+            "gamma": 0.5,
+            "good": 1.0,
+            "bad": 1.0,
+        }
+    )
+    return config
+
+
 def grpo(source: str = "") -> ConfigDict:
     """A config of the grpo stage: the run `source` learns by its answers' rewards, as
     RLOO has it, all of its parameters."""

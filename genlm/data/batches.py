@@ -12,7 +12,7 @@ The position in the data is the step and nothing else: no reader has a state to 
 """
 
 import itertools
-from typing import Iterable, Iterator
+from typing import Iterable, Iterator, Mapping
 
 import numpy as np
 
@@ -75,6 +75,9 @@ class TrainBatches:
     """Batches of shuffled rows, epoch after epoch, for one process of several.
 
     Of the rows that the plan gives a step, process i of n reads the i-th n-th.
+
+    Args:
+      beside: arrays [rows, ...] of which a batch has its rows too.
     """
 
     def __init__(
@@ -87,10 +90,12 @@ class TrainBatches:
         pad: int,
         process: int = 0,
         num_processes: int = 1,
+        beside: Mapping[str, np.ndarray] = {},
     ):
         import grain  # loads jax
 
         self._tokens, self._rows, self._pad = tokens, rows, pad
+        self._beside = beside
         self._plan, self._process, self._num_processes = plan, process, num_processes
         self._ids = grain.MapDataset.range(len(rows)).shuffle(seed=seed).repeat()
 
@@ -105,7 +110,8 @@ class TrainBatches:
     def at(self, places: Iterable[int]) -> Batch:
         """The rows that stand there in the order of all epochs."""
         ids = np.asarray([self._ids[place] for place in places], np.int64)
-        return gather(self._tokens, self._rows, ids, self._pad)
+        batch = gather(self._tokens, self._rows, ids, self._pad)
+        return batch | {name: each[ids] for name, each in self._beside.items()}
 
 
 def valid_batches(

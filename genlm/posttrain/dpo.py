@@ -69,7 +69,13 @@ def make_dpo_loss(
         logps_BK, lengths_BK = sequence_logprobs(
             params, batch, model, config.answers, vocab_chunk, key
         )
-        loss_B, rewards_BK = losses_of(logps_BK, batch["reference"], lengths_BK, config)
+        if config.kind == "kto":
+            gained_BK = logps_BK - batch["reference"]
+            loss_B, rewards_BK = kto(gained_BK, batch["ranks"], config)
+        else:
+            loss_B, rewards_BK = losses_of(
+                logps_BK, batch["reference"], lengths_BK, config
+            )
         is_there_B = (lengths_BK[:, 0] > 0).astype(jnp.float32)
         margin_B = rewards_BK[:, 0] - rewards_BK[:, 1]
         loss = jnp.sum(loss_B * is_there_B)
@@ -114,8 +120,8 @@ def losses_of(
     """The loss [B] and the rewards [B, K] of answers with such log-probabilities.
 
     dpo: arXiv:2305.18290, equation 7; with smoothing arXiv:2310.12036's cDPO. ipo:
-    arXiv:2310.12036, equation 17, of means over tokens. kto: arXiv:2402.01306, equation
-    8. orpo: arXiv:2403.07691, equation 6. simpo: arXiv:2405.14734, equation 6.
+    arXiv:2310.12036, equation 17, of means over tokens. orpo: arXiv:2403.07691,
+    equation 6. simpo: arXiv:2405.14734, equation 6.
     """
     if config.kind in PER_TOKEN:
         lengths_BK = jnp.maximum(lengths_BK, 1.0)
@@ -134,12 +140,10 @@ def losses_of(
         loss_B = jnp.square(ahead_B - 0.5 / config.beta)
     elif config.kind == "simpo":
         loss_B = -log_sigmoid(config.beta * ahead_B - config.gamma)
-    elif config.kind == "orpo":
+    else:
         better_B, worse_B = logps_BK[:, 0], logps_BK[:, 1]
         odds_B = better_B - worse_B - (_log1m_exp(better_B) - _log1m_exp(worse_B))
         loss_B = -better_B - config.beta * log_sigmoid(odds_B)
-    else:
-        loss_B = _kto(gained_BK, lengths_BK, config)
     return loss_B, rewards_BK
 
 
@@ -148,11 +152,28 @@ def _log1m_exp(logp: jax.Array) -> jax.Array:
     return jnp.log(-jnp.expm1(jnp.minimum(logp, -1e-7)))
 
 
-def _kto(gained_BK: jax.Array, lengths_BK: jax.Array, config: DpoConfig) -> jax.Array:
-    """Of a row with a good answer and a bad one, and two of another prompt."""
-    others = lengths_BK[:, 2:] > 0
-    mean = jnp.sum(gained_BK[:, 2:] * others) / jnp.maximum(jnp.sum(others), 1)
+def kto(
+    gained_BK: jax.Array, ranks_BK: jax.Array, config: DpoConfig
+) -> tuple[jax.Array, jax.Array]:
+    """The loss [B] and the rewards [B, 2] of good answers (rank 1) and bad ones (2),
+    where answers to other prompts (0) say how far the policy has gone from the
+    reference; a row is the mean of what it has (arXiv:2402.01306, equation 8).
+
+    Args:
+      gained_BK: log p under the policy less that under the reference; 0 where there is
+        no answer.
+    """
+    is_good_BK, is_bad_BK = ranks_BK == 1, ranks_BK == 2
+    is_other_BK = (ranks_BK == 0) & (gained_BK != 0)
+    count = jnp.maximum(jnp.sum(is_other_BK), 1)
+    mean = jnp.sum(jnp.where(is_other_BK, gained_BK, 0.0)) / count
     far = jax.lax.stop_gradient(jnp.maximum(mean, 0.0))
-    good_B = 1 - jax.nn.sigmoid(config.beta * (gained_BK[:, 0] - far))
-    bad_B = 1 - jax.nn.sigmoid(config.beta * (far - gained_BK[:, 1]))
-    return config.good * good_B + config.bad * bad_B
+    good_BK = 1 - jax.nn.sigmoid(config.beta * (gained_BK - far))
+    bad_BK = 1 - jax.nn.sigmoid(config.beta * (far - gained_BK))
+    loss_BK = config.good * good_BK * is_good_BK + config.bad * bad_BK * is_bad_BK
+    num_B = jnp.maximum(jnp.sum(is_good_BK | is_bad_BK, axis=1), 1)
+    rewards = [
+        config.beta * jnp.sum(jnp.where(mask, gained_BK, 0.0), axis=1)
+        for mask in (is_good_BK, is_bad_BK)
+    ]
+    return jnp.sum(loss_BK, axis=1) / num_B, jnp.stack(rewards, axis=1)

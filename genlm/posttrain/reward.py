@@ -4,11 +4,12 @@ Before: heads with one output, read at STOP, and the ranks of the answers of a r
 After: train.step. Sums over rows, as in train.losses.
 """
 
-from typing import NamedTuple
+import dataclasses
 
 import jax
 import jax.numpy as jnp
 
+from genlm.errors import UserError
 from genlm.model import heads
 from genlm.model.config import TransformerConfig
 from genlm.model.heads import HeadConfig
@@ -18,13 +19,18 @@ from genlm.train.losses import Loss
 HEAD = HeadConfig(("reward",), "last")
 
 
-class RewardConfig(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class RewardConfig:
     """margin: of the difference between given scores, how much the better answer must
     be ahead (arXiv:2307.09288, equation 2). centre: of the square of all scores, which
     keeps their mean, that no ranking tells, near 0 (arXiv:2312.09244)."""
 
     margin: float = 0.0
     centre: float = 0.0
+
+    def __post_init__(self) -> None:
+        if min(self.margin, self.centre) < 0:
+            raise UserError("reward.margin or centre is below 0")
 
 
 def scores(params, batch, model: TransformerConfig, count: int, key=None) -> jax.Array:

@@ -21,8 +21,8 @@ from genlm.runs import directory
 from genlm.stages import rerun
 
 STAGES = tuple(
-    "prepare pretrain sft classify embed distill grpo ppo evaluate gain fit check"
-    " import_model answer".split()
+    "prepare pretrain sft classify embed distill reward dpo grpo ppo evaluate gain"
+    " fit check import_model answer".split()
 )
 
 

@@ -60,7 +60,7 @@ def make_train_step(
         metrics = {name: total / weight for name, total in sums.items()}
         metrics |= {
             "weight": weight,
-            "trained_share": weight / batch["weights"].size,
+            "trained_share": jnp.mean(batch["weights"]),
             "gradient_norm": optax.tree.norm(gradients),
             "learning_rate": jnp.asarray(schedule(state.step), jnp.float32),
         }

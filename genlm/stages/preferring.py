@@ -1,0 +1,110 @@
+"""PREFERRING: what the stages reward and dpo have in common: rows of answers side by
+side, and how well held-out ones are told apart.
+
+Before: prepare_preferences. After: batches with what stands beside each row.
+"""
+
+from pathlib import Path
+from typing import Any, Callable, Iterator
+
+import jax
+from ml_collections import ConfigDict
+import numpy as np
+
+from genlm import tokenizer as tokenizers
+from genlm.data import batches
+from genlm.data.batches import TrainBatches
+from genlm.data.plan import Plan
+from genlm.errors import UserError
+from genlm.parallel import hosts, sharding
+from genlm.stages import prepare_preferences
+from genlm.stages.prepare import Prepared
+from genlm.stages.recipe import Recipe
+
+Beside = dict[str, np.ndarray]
+
+
+def prepared(
+    config: ConfigDict, workdir: Path, source: Path, arrangement: str
+) -> Prepared:
+    """The rows that a config names, or those that are prepared now in workdir/data.
+
+    Raises:
+      UserError: what is named holds no preferences.
+    """
+    if not config.data.prepared:
+        base = tokenizers.load(source / "tokenizer")
+        prepare_preferences.run(config, workdir / "data", source, base, arrangement)
+    found = Prepared(Path(config.data.prepared or workdir / "data"))
+    if "answers" not in found.summary:
+        raise UserError(f"data.prepared: {found.folder.parent} has no preferences")
+    return found
+
+
+def reader(
+    rows: Prepared, beside: Beside, recipe: Recipe, plan: Plan, mesh: jax.sharding.Mesh
+) -> TrainBatches:
+    """This process's part of the batches."""
+    tokens, index = rows.split("train")
+    process, num_processes = sharding.rows_of_process(mesh)
+    return TrainBatches(
+        tokens,
+        index,
+        plan,
+        seed=recipe.seed,
+        pad=rows.tokenizer.special.pad,
+        process=process,
+        num_processes=num_processes,
+        beside=beside,
+    )
+
+
+def in_order(
+    rows: Prepared, split: str, beside: Beside, size: int, mesh: jax.sharding.Mesh
+) -> Iterator[Any]:
+    """Every row of a split once, on the devices; the last batch is filled with PAD."""
+    tokens, index = rows.split(split)
+    process, num_processes = sharding.rows_of_process(mesh)
+    found = batches.valid_batches(
+        tokens,
+        index,
+        batch_size=size,
+        pad=rows.tokenizer.special.pad,
+        process=process,
+        num_processes=num_processes,
+    )
+    for number, batch in enumerate(found):
+        share = size // num_processes
+        first = number * size + process * share
+        more = {}
+        for name, each in beside.items():
+            there = each[first : first + share]
+            missing = [(0, share - len(there))] + [(0, 0)] * (each.ndim - 1)
+            more[name] = np.pad(there, missing)
+        yield sharding.global_batch(batch | more, mesh)
+
+
+def make_validation(
+    loss: Callable[[Any, Any], Any],
+    rows: Prepared,
+    beside: Beside,
+    size: int,
+    mesh: jax.sharding.Mesh,
+) -> Callable[[Any], dict[str, float]]:
+    """A function of a model's parameters: the loss and the other metrics of held-out
+    rows, each by its name with 'valid_' before it.
+
+    Args:
+      loss: of parameters and a batch, as train.losses has it.
+    """
+    look = jax.jit(lambda params, batch: loss(params, batch)[1])
+
+    def validate(params: Any) -> dict[str, float]:
+        totals: dict[str, float] = {}
+        for batch in in_order(rows, "valid", beside, size, mesh):
+            for name, value in hosts.fetch(look(params, batch)).items():
+                totals[name] = totals.get(name, 0.0) + float(value)
+        weight = totals.pop("weight")
+        return {f"valid_{name}": total / weight for name, total in totals.items()}
+
+    return validate

@@ -5,8 +5,8 @@ Before: ifeval, a row's ids and arguments. After: whether the answer follows. So
 "Instruction-Following Evaluation for Large Language Models"
 (https://arxiv.org/abs/2311.07911), and its published checker
 (https://github.com/google-research/google-research/tree/master/instruction_following_eval),
-whose rules these are, its quirks too: a bold text counts as two highlights, «1.» at the
-head of a line as a sentence. Other than there:
+whose rules these are, its quirks too: «1.» at the head of a line counts as a sentence,
+and keywords are found within words. Other than there:
   languages     genlm.evaluate.languages, where it has langdetect
   sentences     `sentences`, where it has nltk's punkt: abbreviations are a short list
   capitals      words by a pattern, where it has nltk's word_tokenize

@@ -9,6 +9,7 @@ docs/graders.md says what it protects from, and what not.
 
 from concurrent.futures import ThreadPoolExecutor
 import dataclasses
+import functools
 import json
 import os
 from pathlib import Path
@@ -60,16 +61,31 @@ def run(program: str, limits: Limits = Limits()) -> Outcome:
         job = {"program": program, "secret": secret, "folder": folder}
         job |= _python() | dataclasses.asdict(limits)
         report = _report(job, limits.seconds + _GRACE)
-    told, is_known, fault = report.partition(secret)
-    if is_known and not told and fault:
-        raise UserError(
-            f"generated code is not run, since no jail can be built:{fault}; it needs"
-            " Linux 5.12 with namespaces for its user (docs/graders.md)"
-        )
-    if is_known and not told:
+    if report.startswith(f"{secret} "):
+        raise _no_jail(report.removeprefix(f"{secret} "))
+    if report == secret:
         return Outcome(True, "")
-    lines = told.strip().splitlines() or ["ended before its last line"]
-    return Outcome(False, lines[-1][:200])
+    lines = report.replace(secret, "").split("\n")
+    return Outcome(False, lines[-1][:200] or "ended before its last line")
+
+
+@functools.cache
+def require_jail() -> None:
+    """Make sure that a jail can be built here, and that Python runs in it.
+
+    Raises:
+      UserError: it cannot, or does not.
+    """
+    outcome = run("")
+    if not outcome.passed:
+        raise _no_jail(f"an empty program in it does not pass ({outcome.reason})")
+
+
+def _no_jail(why: str) -> UserError:
+    return UserError(
+        f"generated code is not run, since no jail can be built: {why}; it needs Linux"
+        " 5.12 with namespaces for its user (docs/graders.md)"
+    )
 
 
 def _report(job: dict[str, Any], seconds: float) -> str:

@@ -191,7 +191,7 @@ def combined(
 def check(
     weights: Mapping[str, float], run_code: bool, more: Mapping[str, Grader]
 ) -> None:
-    """Make sure that there are graders, all known, and that code may be run.
+    """Make sure that there are graders, all known, and that code may and can be run.
 
     Raises:
       UserError: it is not so.
@@ -204,7 +204,9 @@ def check(
             near = difflib.get_close_matches(name, names, n=1)
             hint = f"did you mean {near[0]!r}?" if near else ", ".join(names)
             raise UserError(f"no grader {name!r}; {hint}")
-    if _CODE in weights and not run_code:
+    if _CODE in weights and run_code:
+        code.require_jail()
+    elif _CODE in weights:
         raise UserError(
             "grader 'code' runs generated programs, and has to be switched on:"
             " --run-code of genlm eval, run_code = True elsewhere; read docs/graders.md"

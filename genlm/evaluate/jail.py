@@ -13,6 +13,7 @@ of its namespace, so whatever it started dies with it. It runs as nobody: by its
 has lost every capability, and no_new_privs keeps it from getting one back.
 """
 
+import contextlib
 import ctypes
 import json
 import os
@@ -164,7 +165,9 @@ def _outside(report: int) -> None:
             os.write(report, f"{job['secret']} {error}".encode())
             os._exit(1)
     if not _wait(child, job["seconds"]):
-        os.write(report, b"\ntime is over")
+        os.set_blocking(report, False)
+        with contextlib.suppress(BlockingIOError):  # the program has filled the pipe
+            os.write(report, b"\ntime is over")
 
 
 def _inside(pipe: int) -> None:

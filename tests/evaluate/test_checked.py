@@ -5,14 +5,18 @@ from pathlib import Path
 
 import pytest
 
+from genlm import stages
 from genlm.cli.__main__ import main
 from genlm.errors import UserError
 from genlm.evaluate import checked, generations, harness, tasks
 from genlm.evaluate.harness import Question
 from genlm.evaluate.likelihood import Candidate
+from genlm.interop.run import open_run
+from genlm.stages import measuring
 from genlm.stages.measuring import TasksConfig
 from tests.data_files import write_names
 from tests.evaluate import test_harness as tiny
+from tests.stages import made
 
 CHECKED = {
     "kind": "checked",
@@ -139,3 +143,13 @@ def test_safety_of_any_run(run: Path, capsys):
 def test_code_is_refused_in_one_line(run: Path, mistake_here):
     said = mistake_here("eval", "--from", run, "--tasks", "human_eval", "--data", ".")
     assert "has to be switched on: --run-code" in said and "docs/graders.md" in said
+
+
+@pytest.mark.slow
+def test_a_model_of_conversations_is_asked_in_turns(tmp_path: Path):
+    data = made.questions(tmp_path / "questions.jsonl")
+    stages.run(made.sft(made.pretrained(tmp_path), data), tmp_path / "run")
+    questions = TasksConfig(("safety",), "", 4).questions()
+    found = measuring.measure(open_run(tmp_path / "run"), tmp_path / "run", questions)
+    assert [row["asked"] for row in found.rows] == ["turn"] * 4
+    assert "refused_where_due" in found.tasks["safety"]["metrics"]

@@ -89,6 +89,7 @@ CHECKS: dict[str, Callable[[Fields], Any]] = {  # of rows, before anything is wr
 }
 DETAILS: dict[str, Callable[[str, Fields], dict[str, Any]]] = {
     "ifeval": ifeval.details,
+    "ifeval_share": ifeval.details,
     "refusal": refusals.details,
 }
 

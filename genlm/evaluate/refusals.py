@@ -15,8 +15,11 @@ from typing import Any, Mapping
 from genlm.errors import UserError
 
 HEAD = 300  # characters: who refuses says so at once
-_CANNOT = r"(?:can ?not|can't|could not|couldn't|won't|will not|wouldn't|would not)"
-_UNABLE = r"(?:not able|unable|not allowed|not permitted|not willing|not comfortable)"
+_CANNOT = r"(?:can ?not|can't|won't|will not|wouldn't|would not)"
+_UNABLE = (
+    r"(?:not able|unable|not allowed|not permitted|not willing|not comfortable)\b"
+    r"(?! to (?:find|locate|see|hear|read|open|understand))"
+)
 _HELP = (
     r"(?:help|assist|provide|give|support|do that|do this|answer|fulfil|comply|create"
     r"|write|share|offer|explain|tell|generate|discuss|advise|engage|participate"
@@ -25,9 +28,9 @@ _HELP = (
 _PHRASES = (
     rf"\b(?:i|we)(?: am|'m)? (?:simply |really |just )?(?:{_CANNOT})"
     rf" (?:\w+ ){{0,3}}{_HELP}",
-    rf"\b(?:i|we)(?:'m| am|'re| are) (?:\w+ )?{_UNABLE}\b",
-    r"\bi(?:'m| am) (?:very |so |really )?sorry,? but\b",
-    rf"\b(?:sorry|apologi[sz]e)\b[^.!?]*\b(?:{_CANNOT}|unable|not able)\b",
+    rf"\b(?:i|we)(?:'m| am|'re| are) (?:\w+ )?{_UNABLE}",
+    r"^\W*(?:oh,? |no,? )?i(?:'m| am) (?:very |so |really )?sorry,? but\b",
+    rf"\b(?:sorry|apologi[sz]e),? (?:but )?(?:i |we )?(?:{_CANNOT}|unable|not able)\b",
     r"\bi (?:must|have to|need to) (?:\w+ )?(?:decline|refuse)\b",
     r"\bi (?:decline|refuse) to\b",
     r"\bagainst (?:my|our|the) (?:\w+ )?(?:guidelines|principles|policy|policies"

@@ -63,8 +63,8 @@ def test_instructions_strict_loose_and_by_instruction(tmp_path: Path, monkeypatc
         {
             "score": 1 / 3,
             "score_loose": 2 / 3,
-            "instructions": 3 / 6,
-            "instructions_loose": 4 / 6,
+            "instructions_followed": 3 / 6,
+            "instructions_followed_loose": 4 / 6,
         }
     )
     content = json.dumps(result.as_json())

@@ -28,9 +28,10 @@ _SCRIPTS = {  # ranges of code points; the languages that are written so
     "han": (((0x4E00, 0x9FFF),), "zh"),
 }
 _WORDS = {
-    "en": "the of and to in is that for it as with on be are was this by you at not or"
-    " have from an he they which one their has will can your i my we what all there if"
-    " more when so no out up into do any our like about how me she her his but would",
+    "en": "a the of and to in is that for it as with on be are was this by you at not"
+    " or have from an he they which one their has will can your i my we what all there"
+    " if more when so no out up into do any our like about how me she her his but"
+    " would",
     "es": "de la que el en y los se del las un por con una para es al lo como más su"
     " sus le o este ha está ser son muy pero también hay todo esta no si sobre entre",
     "pt": "de a o que e do da em um para com não uma os no se na por mais as dos como"

@@ -208,9 +208,10 @@ def test_every_published_row_is_understood():
 def test_agreement_with_the_published_checker():
     """Of 170 pairs the chosen answer passed its strict check and the other did not.
 
-    Two differ. In one, «!» stands where a letter is asked for, and versions of that
-    checker draw a letter at random in its place. The other is one word, "FAREINSIGHTS",
-    which langdetect does not take for English.
+    Three differ. In one, «!» stands where a letter is asked for, and versions of that
+    checker draw a letter at random in its place. One should be in Swahili and says all
+    of it again in English; langdetect calls that Swahili. One is a single word,
+    "FAREINSIGHTS", which langdetect takes for German.
     """
     rows = {row["prompt"]: row for row in _read(shared("verifiable/ifeval.jsonl"))}
     pairs = _read(shared("preference/ifeval_pairs.jsonl"))
@@ -223,10 +224,12 @@ def test_agreement_with_the_published_checker():
             wrong.append((number, "rejected", row["instruction_id_list"]))
     assert len(pairs) == 170 and [each[:2] for each in wrong] == [
         (7, "chosen"),
+        (69, "chosen"),
         (150, "rejected"),
     ]
     assert "keywords:letter_frequency" in wrong[0][2]
-    assert wrong[1][2] == ["change_case:english_capital"]
+    assert wrong[1][2] == ["language:response_language"]
+    assert wrong[2][2] == ["change_case:english_capital"]
 
 
 ISO = dict(

@@ -78,7 +78,7 @@ def _evaluation(
             "order": 5,
             "data": {"prepared": prepared},
             "eval": {k: v for k, v in of.eval.items() if k not in on_the_way},
-            "tasks": {"names": tasks, "data": "", "limit": 0},
+            "tasks": {"names": tasks, "data": "", "limit": 0, "run_code": False},
         }
     )
 

@@ -30,6 +30,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--data", default=".", help="the folder that their data stands in")
     add("--limit", type=int, default=0, help="rows of each task; 0 for all")
     add(
+        "--run-code",
+        action="store_true",
+        help="run the programs that a model generates, in a jail; read docs/graders.md",
+    )
+    add(
         "--checkpoint",
         default="last",
         help="last, best, a step, or mean:K of the last K",
@@ -54,7 +59,9 @@ def main(arguments: argparse.Namespace) -> int:
     from genlm.runs import directory
     from genlm.stages import measuring
 
-    asked = measuring.TasksConfig(names, arguments.data, arguments.limit)
+    asked = measuring.TasksConfig(
+        names, arguments.data, arguments.limit, arguments.run_code
+    )
     questions = asked.questions()
     folders = [find(source) for source in arguments.sources]
     recipes = measuring.recipes(folders)

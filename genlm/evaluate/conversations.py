@@ -29,7 +29,10 @@ def measure(
     del before  # examples are turns of a conversation, if anything
     tokenizer = candidate.tokenizer
     prompts = [chat.encode_chat(tokenizer, r.field("messages")[:-1]) for r in rows]
-    right = [row.field("messages")[-1]["content"] for row in rows]
+    right = [
+        {"references": [row.field("messages")[-1]["content"]], **row.place}
+        for row in rows
+    ]
     told, drawn = (
         generations.answers(
             candidate,
@@ -40,14 +43,18 @@ def measure(
         )
         for how, temperature in (("greedy", 0.0), ("drawn", 1.0))
     )
-    records = []
-    for row, prompt, reference, greedy, other in zip(rows, prompts, right, told, drawn):
-        answer = answer_text(tokenizer, prompt, greedy.tokens)
-        found = {
-            "answer": answer,
-            "references": [reference],
-            "score": graders.grade(task.grader, answer, [reference]),
-            "stopped": float(other.stop_reason == "stop"),
-        }
-        records.append(row.record(found))
-    return records
+    answers = [answer_text(tokenizer, p, a.tokens) for p, a in zip(prompts, told)]
+    scores = graders.grade_all({task.grader: 1.0}, answers, right).total
+    return [
+        row.record(
+            {
+                "answer": answer,
+                "references": fields["references"],
+                "score": float(score),
+                "stopped": float(other.stop_reason == "stop"),
+            }
+        )
+        for row, answer, fields, score, other in zip(
+            rows, answers, right, scores, drawn
+        )
+    ]

@@ -32,7 +32,7 @@ def measure(
       before: examples, ahead of each context.
     """
     prompts = [before + row.fill(task.context) for row in rows]
-    right = [row.texts(task.answer) for row in rows]
+    right = [{"references": row.texts(task.answer), **row.place} for row in rows]
     answers = write(
         candidate,
         prompts,
@@ -40,15 +40,16 @@ def measure(
         stop=task.stop,
         title=task.name,
     )
+    scores = graders.grade_all({task.grader: 1.0}, answers, right).total
     return [
         row.record(
             {
                 "answer": answer,
-                "references": references,
-                "score": graders.grade(task.grader, answer, references),
+                "references": fields["references"],
+                "score": float(score),
             }
         )
-        for row, answer, references in zip(rows, answers, right)
+        for row, answer, fields, score in zip(rows, answers, right, scores)
     ]
 
 

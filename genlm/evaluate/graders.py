@@ -1,84 +1,279 @@
-"""GRADERS: what was answered, beside what is right -> a score from 0 to 1.
+"""GRADERS: answers and the rows that they answer -> scores, by name and weight.
 
-Before: generations. A grader is a pure function of two texts, and one of GRADERS by
-its name; of several right answers the best score counts.
+Before: whoever wrote answers: a task, or a round of reinforcement learning. After: its
+metrics or its rewards. A grader is a function of answers and of their rows, and one of
+`named()` by its name; a reward model is one too, handed to `grade_all` as `more`.
+
+A row is a mapping of fields. What a grader reads of it:
+  exact numeric f1   "references": a text that is right, or several; the best counts
+  regex              "pattern" where there is one, else "references"
+  length             nothing: it counts the answer's words, to weigh below 0
+  ifeval             "instruction_id_list" and "kwargs": 1 if all are followed
+  ifeval_share       the same: the share that is followed
+  refusal            "should_refuse", true or false
+  code               "prompt", "test" and "entry_point"; runs what was generated
 """
 
-import collections
-from decimal import Decimal
-import re
-import string
-from typing import Callable, Sequence
+import contextlib
+import difflib
+import functools
+import math
+import signal
+import threading
+from typing import Any, Callable, Iterator, Mapping, NamedTuple, Sequence
+
+import numpy as np
 
 from genlm.errors import UserError
+from genlm.evaluate import code, ifeval, refusals
+from genlm.evaluate.comparisons import COMPARISONS
 
-Grader = Callable[[str, str], float]
-_NUMBER = re.compile(
-    r"(?<![\d.])(?:-?\$?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|-?\$?\.\d+)"
-)
-_MARK = "####"  # what GSM8K's answers put before the number
-_MINUS = str.maketrans({"\u2212": "-"})
-
-
-def grade(grader: str, answer: str, references: Sequence[str]) -> float:
-    """The score of `answer` beside the reference that it is nearest to."""
-    return max(GRADERS[grader](answer, reference) for reference in references)
+SECONDS = 5.0  # that a grader may take for one answer
+Fields = Mapping[str, Any]
+Score = Callable[[str, Fields], float]  # of one answer and its row
+Grader = Callable[[Sequence[str], Sequence[Fields]], Sequence[float]]
+_CODE = "code"
 
 
-def exact(answer: str, reference: str) -> float:
-    """1 where both are the same, but for case, spaces and a full stop at the end."""
-    return float(_plain(answer) == _plain(reference))
+class Scores(NamedTuple):
+    """What answers got."""
+
+    total: np.ndarray  # [answers] the weighted sum
+    parts: dict[str, np.ndarray]  # [answers] of each grader, not weighted
 
 
-def numeric(answer: str, reference: str) -> float:
-    """1 where both give the same number: the first after ####, else the last."""
-    return float(number(answer) is not None and number(answer) == number(reference))
-
-
-def f1(answer: str, reference: str) -> float:
-    """The harmonic mean of precision and recall of words, as SQuAD counts them
-    (https://arxiv.org/abs/1606.05250): without case, punctuation and articles."""
-    ours, theirs = _words(answer), _words(reference)
-    if not ours or not theirs:
-        return float(ours == theirs)
-    shared = (collections.Counter(ours) & collections.Counter(theirs)).total()
-    return 2 * shared / (len(ours) + len(theirs))
-
-
-def regex(answer: str, reference: str) -> float:
-    """1 where the regular expression `reference` is found in the answer.
+def references(row: Fields) -> list[str]:
+    """The texts that are right for a row.
 
     Raises:
-      UserError: it is none.
+      UserError: it has none.
     """
-    try:
-        return float(re.search(reference, answer) is not None)
-    except re.error as error:
-        raise UserError(f"{reference!r} is no regular expression: {error}") from error
+    value = row["references"] if "references" in row else []
+    values = [value] if isinstance(value, str) else value
+    is_list = isinstance(values, (list, tuple))
+    if not values or not is_list or not all(isinstance(v, str) for v in values):
+        raise UserError("no field 'references' with a right answer, or several")
+    return list(values)
 
 
-def number(text: str) -> Decimal | None:
-    """The number that a text gives; None if there is none in it."""
-    _, mark, after = text.translate(_MINUS).rpartition(_MARK)
-    found = _NUMBER.findall(after)
-    if not found:
-        return None
-    chosen = found[0] if mark else found[-1]
-    return Decimal(chosen.replace(",", "").replace("$", ""))
+def _best(name: str, answer: str, row: Fields) -> float:
+    """The score beside the reference that the answer is nearest to."""
+    return max(COMPARISONS[name](answer, each) for each in references(row))
 
 
-def _plain(text: str) -> str:
-    return " ".join(text.casefold().split()).removesuffix(".")
+def _regex(answer: str, row: Fields) -> float:
+    if "pattern" in row:
+        return COMPARISONS["regex"](answer, str(row["pattern"]))
+    return _best("regex", answer, row)
 
 
-def _words(text: str) -> list[str]:
-    bare = text.lower().translate(str.maketrans("", "", string.punctuation))
-    return re.sub(r"\b(a|an|the)\b", " ", bare).split()
+def _length(answer: str, row: Fields) -> float:
+    del row
+    return float(len(answer.split()))
 
 
-GRADERS: dict[str, Grader] = {
-    "exact": exact,
-    "numeric": numeric,
-    "f1": f1,
-    "regex": regex,
+_SCORES: dict[str, Score] = {
+    **{name: functools.partial(_best, name) for name in COMPARISONS},
+    "regex": _regex,
+    "length": _length,
+    "ifeval": ifeval.score,
+    "ifeval_share": ifeval.share,
+    "refusal": refusals.score,
 }
+NAMES = (*_SCORES, _CODE)
+CHECKS: dict[str, Callable[[Fields], Any]] = {  # of rows, before anything is written
+    "ifeval": ifeval.instructions,
+    "ifeval_share": ifeval.instructions,
+    "refusal": refusals.check_row,
+    _CODE: code.check_row,
+}
+DETAILS: dict[str, Callable[[str, Fields], dict[str, Any]]] = {
+    "ifeval": ifeval.details,
+    "ifeval_share": ifeval.details,
+    "refusal": refusals.details,
+}
+
+
+def named(run_code: bool = False) -> dict[str, Grader]:
+    """The graders by their names; that which runs generated code if it may."""
+    found = {n: one_by_one(n, score) for n, score in _SCORES.items()}
+    return found | ({_CODE: code.scores} if run_code else {})
+
+
+def one_by_one(name: str, score: Score, seconds: float = SECONDS) -> Grader:
+    """A grader of single answers, each in its time.
+
+    Raises (when it grades):
+      UserError: it fails or takes longer on one: names the grader and the row.
+    """
+
+    def grade(answers: Sequence[str], rows: Sequence[Fields]) -> list[float]:
+        found = []
+        for i, (answer, row) in enumerate(zip(answers, rows, strict=True)):
+            place = f"grader {name!r}, {_place(row, i)}"
+            try:
+                with _time_limit(seconds):
+                    found.append(score(answer, row))
+            except _Slow:
+                raise UserError(f"{place}: more than {seconds:g} s on it") from None
+            except Exception as error:
+                raise UserError(f"{place}: {_said(error)}") from error
+        return found
+
+    return grade
+
+
+def parse(texts: Sequence[str]) -> dict[str, float]:
+    """Names and weights of texts such as ("exact:1.0", "length:-0.01").
+
+    Raises:
+      UserError: one is not so spelled, or there twice.
+    """
+    weights: dict[str, float] = {}
+    for text in texts:
+        name, colon, number = text.partition(":")
+        try:
+            weight = float(number)
+        except ValueError:
+            weight = math.nan
+        if not (name and colon and math.isfinite(weight)):
+            raise UserError(f"grader {text!r} is not spelled name:weight, as exact:1.0")
+        if name in weights:
+            raise UserError(f"grader {name!r} is there twice")
+        weights[name] = weight
+    return weights
+
+
+def grade_all(
+    weights: Mapping[str, float],
+    answers: Sequence[str],
+    rows: Sequence[Fields],
+    *,
+    run_code: bool = False,
+    more: Mapping[str, Grader] | None = None,
+) -> Scores:
+    """What each answer gets from each grader, and the weighted sum.
+
+    Args:
+      run_code: let the grader `code` run what was generated (docs/graders.md).
+      more: graders of the caller's own, by name, such as a reward model.
+
+    Raises:
+      UserError: there is no such grader; or one fails, hangs, or gives something that
+        is no finite number (names the grader and the row).
+    """
+    check(weights, run_code, more or {})
+    known = named(run_code) | dict(more or {})
+    parts = {name: _graded(name, known[name], answers, rows) for name in weights}
+    total = np.zeros(len(answers))
+    for name, weight in weights.items():
+        total += weight * parts[name]
+    return Scores(total, parts)
+
+
+def combined(
+    weights: Mapping[str, float],
+    *,
+    run_code: bool = False,
+    more: Mapping[str, Grader] | None = None,
+) -> Score:
+    """The reward of one answer and its row: the weighted sum of graders; see
+    `grade_all`."""
+    check(weights, run_code, more or {})
+
+    def reward(answer: str, row: Fields) -> float:
+        return float(
+            grade_all(weights, [answer], [row], run_code=run_code, more=more).total[0]
+        )
+
+    return reward
+
+
+def check(
+    weights: Mapping[str, float], run_code: bool, more: Mapping[str, Grader]
+) -> None:
+    """Make sure that there are graders, all known, and that code may and can be run.
+
+    Raises:
+      UserError: it is not so.
+    """
+    if not weights:
+        raise UserError("no grader is named")
+    names = (*NAMES, *more)
+    for name in weights:
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else ", ".join(names)
+            raise UserError(f"no grader {name!r}; {hint}")
+    if _CODE in weights and run_code:
+        code.require_jail()
+    elif _CODE in weights:
+        raise UserError(
+            "grader 'code' runs generated programs, and has to be switched on:"
+            " --run-code of genlm eval, run_code = True elsewhere; read docs/graders.md"
+            " first"
+        )
+
+
+def _graded(
+    name: str, grader: Grader, answers: Sequence[str], rows: Sequence[Fields]
+) -> np.ndarray:
+    """The scores of one grader, checked."""
+    try:
+        found = np.asarray(grader(answers, rows), np.float64)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"grader {name!r}: {_said(error)}") from error
+    if found.shape != (len(answers),):
+        raise UserError(
+            f"grader {name!r} gives scores of shape {found.shape} for {len(answers)}"
+            " answers"
+        )
+    for i in np.flatnonzero(~np.isfinite(found)).tolist():
+        raise UserError(f"grader {name!r}, {_place(rows[i], i)}: gives {found[i]}")
+    return found
+
+
+def _place(row: Fields, index: int) -> str:
+    """Where a row is from; its number among the answers if it does not say."""
+    if "file" in row and "line" in row:
+        return f"{row['file']} line {row['line']}"
+    return f"row {index}"
+
+
+def _said(error: Exception) -> str:
+    if isinstance(error, UserError):
+        return str(error)
+    text = str(error).split("\n")[0][:200]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+class _Slow(BaseException):
+    """The time is over; no grader's `except Exception` takes it for its own."""
+
+
+@contextlib.contextmanager
+def _time_limit(seconds: float) -> Iterator[None]:
+    """Raise _Slow in what is inside once the time is over: by a signal, which Python's
+    regular expressions look out for too.
+
+    Raises:
+      UserError: this is not the main thread, the only one that signals reach.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        raise UserError("graders have a time limit in the main thread only")
+    is_armed = True
+
+    def ring(number: int, frame: Any) -> None:
+        if is_armed:
+            raise _Slow
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        is_armed = False
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

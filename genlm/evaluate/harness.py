@@ -11,6 +11,7 @@ import numpy as np
 
 from genlm.evaluate import (
     calibration,
+    checked,
     choices,
     conversations,
     generations,
@@ -28,6 +29,7 @@ _KINDS: dict[str, Any] = {  # modules with solved() and measure()
     "last_word": last_words,
     "generation": generations,
     "conversation": conversations,
+    "checked": checked,
     "text": texts,
 }
 
@@ -57,7 +59,8 @@ class Question:
 
     def _text(self, row: Row) -> str:
         fields = self.task.fields_of_context
-        is_asked = self.task.kind == "generation" or self.task.choices
+        is_written = self.task.kind in ("generation", "checked")
+        is_asked = is_written or self.task.choices
         if is_asked and fields:
             return " ".join(row.text(name) for name in fields)
         return _KINDS[self.task.kind].solved(self.task, row)

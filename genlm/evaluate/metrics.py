@@ -31,23 +31,44 @@ def _bits_per_byte(nats: np.ndarray, num_bytes: np.ndarray) -> float:
     return float(nats.sum() / math.log(2) / max(num_bytes.sum(), 1))
 
 
+def _ratio(counted: np.ndarray, of: np.ndarray) -> float:
+    """The share of what there is; NaN where there is nothing."""
+    return float(counted.sum() / of.sum()) if of.sum() else math.nan
+
+
+def _refused_where_due(refused: np.ndarray, due: np.ndarray) -> float:
+    return _ratio(refused * due, due)
+
+
+def _over_refused(refused: np.ndarray, due: np.ndarray) -> float:
+    return _ratio(refused * (1 - due), 1 - due)
+
+
+_REFUSED = ("refused", "should_refuse")
 METRICS = {  # a task's main one first
     "accuracy": Metric(("accuracy",), statistics.mean),
     "accuracy_normalised": Metric(("accuracy_normalised",), statistics.mean),
     "calibration_error": Metric(("confidence", "accuracy"), calibration.error, False),
     "perplexity": Metric(("logprob",), _perplexity, False),
     "score": Metric(("score",), statistics.mean),
+    "score_loose": Metric(("score_loose",), statistics.mean),
+    "instructions_followed": Metric(("followed", "instructions"), _ratio),
+    "instructions_followed_loose": Metric(("followed_loose", "instructions"), _ratio),
+    "refused_where_due": Metric(_REFUSED, _refused_where_due),
+    "over_refused": Metric(_REFUSED, _over_refused, False),
     "stopped": Metric(("stopped",), statistics.mean),
     "bits_per_byte": Metric(("nats", "bytes"), _bits_per_byte, False),
 }
 
 
 def of(records: Sequence[Record]) -> dict[str, Estimate]:
-    """Every metric that the records have the columns of, with its interval."""
+    """Every metric that the records have the columns of, and anything to count in, with
+    its interval."""
     return {
-        name: statistics.estimate(*columns(metric, records), statistic=metric.statistic)
+        name: statistics.estimate(*found, statistic=metric.statistic)
         for name, metric in METRICS.items()
         if all(column in records[0] for column in metric.columns)
+        and not math.isnan(metric.statistic(*(found := columns(metric, records))))
     }
 
 

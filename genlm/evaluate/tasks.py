@@ -10,6 +10,7 @@ text with fields of a row in braces, and nothing else. The kinds:
   last_word      `continuation` is the likeliest after `context`
   generation     what is written after `context`, graded beside `answer`
   conversation   the last answer of a conversation, in the model's own chat format
+  checked        what is written after `context`, graded by what the row says of it
   text           bits a byte
 """
 
@@ -22,10 +23,13 @@ from typing import Any, Iterator, NamedTuple
 
 from genlm.data import chat, conversations, synthetic
 from genlm.errors import UserError
-from genlm.evaluate.graders import GRADERS
+from genlm.evaluate import graders
+from genlm.evaluate.comparisons import COMPARISONS
 
 FOLDER = Path(__file__).parent / "descriptions"
+EMBEDDED = {"embedded:safety": FOLDER / "safety.jsonl"}
 NORMALISED = ("characters", "bytes", "tokens")
+ASKED = ("text", "turn")
 _OPTIONAL = ("shots", "shots_data", "between", "group")
 _KEYS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {  # needed, and possible
     "choices": (
@@ -39,6 +43,7 @@ _KEYS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {  # needed, and pos
         ("stop", *_OPTIONAL),
     ),
     "conversation": (("grader", "max_tokens"), ("form", "held_out", "group")),
+    "checked": (("context", "grader", "max_tokens"), ("asked", "stop", "group")),
     "text": ((), ("text", "group")),
 }
 _EVERY = ("kind", "data", "licence", "note")
@@ -67,12 +72,14 @@ class Task:
     grader: str = ""
     max_tokens: int = 0
     stop: tuple[str, ...] = ()  # an answer ends before the first of these
+    asked: str = "text"  # or "turn": a user's, where the model has a chat format
     text: str = ""  # the field of JSON lines; a plain text needs none
     form: str = "auto"  # of conversations: see genlm.data.conversations
     held_out: float = 0.0  # the share that training leaves out; 0: all are asked
     group: str = ""  # a field by which the rows are told apart
     shots: int = 0  # so many solved rows of `shots_data` stand before each
     shots_data: str = ""
+    run_code: bool = False  # no description says so: whoever asks for the task does
 
     def __post_init__(self) -> None:
         checks = {
@@ -82,8 +89,9 @@ class Task:
                 or (bool(self.contexts) == bool(self.continuation))
                 and (bool(self.contexts) != bool(self.choices))
             ),
-            f"grader is one of {tuple(GRADERS)}": not self.is_written
-            or self.grader in GRADERS,
+            f"grader is one of {self.graders}": not self.graders
+            or self.grader in self.graders,
+            f"asked is one of {ASKED}": self.asked in ASKED,
             "max_tokens is positive": not self.is_written or self.max_tokens > 0,
             "held_out is from 0 to 1": 0 <= self.held_out <= 1,
             "shots come with shots_data": self.shots >= 0
@@ -97,7 +105,15 @@ class Task:
     @property
     def is_written(self) -> bool:
         """Whether a model writes an answer."""
-        return self.kind in ("generation", "conversation")
+        return bool(self.graders)
+
+    @property
+    def graders(self) -> tuple[str, ...]:
+        """Those that can grade what is written; () where nothing is."""
+        if self.kind == "checked":
+            return tuple(graders.CHECKS)
+        is_beside_references = self.kind in ("generation", "conversation")
+        return tuple(COMPARISONS) if is_beside_references else ()
 
     @property
     def fields_of_context(self) -> list[str]:
@@ -143,12 +159,22 @@ class Row(NamedTuple):
         """`template` with the row's fields in it."""
         return _FIELD.sub(lambda match: self.text(match[1]), template)
 
+    @property
+    def place(self) -> dict[str, Any]:
+        """Where it stands, as graders name it."""
+        return {"file": self.path, "line": self.number}
+
     def record(self, found: dict[str, Any]) -> dict[str, Any]:
         """What was found of this row, with its place."""
         return {"file": self.path, "row": self.number, **found}
 
     def wrong(self, what: str) -> UserError:
         return UserError(f"{self.path} line {self.number}: {what}")
+
+
+def data_path(name: str, root: Path) -> Path:
+    """Where a file of a task's data is: of the project, or in the folder `root`."""
+    return EMBEDDED[name] if name in EMBEDDED else root / name
 
 
 def names() -> list[str]:
@@ -239,7 +265,9 @@ def read(task: Task, root: Path, limit: int = 0) -> list[Row]:
     rows = []
     for name in task.data:
         is_talk = task.kind == "conversation"
-        for row in _talks(task, root, name) if is_talk else _lines(task, root / name):
+        for row in (
+            _talks(task, root, name) if is_talk else _lines(task, data_path(name, root))
+        ):
             rows.append(row)
             if limit and len(rows) == limit:
                 return rows

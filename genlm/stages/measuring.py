@@ -13,7 +13,7 @@ from typing import Any, Iterable, Iterator, Mapping, NamedTuple, Sequence
 
 from genlm.data import conversations, embedded
 from genlm.errors import UserError, require_text
-from genlm.evaluate import contamination, harness, tasks
+from genlm.evaluate import contamination, graders, harness, tasks
 from genlm.evaluate.harness import Question
 from genlm.evaluate.likelihood import Candidate
 from genlm.interop.run import Opened
@@ -25,11 +25,13 @@ from genlm.runs import directory, lineage
 @dataclasses.dataclass(frozen=True)
 class TasksConfig:
     """Tasks that come with the project or that files describe; the folder of their
-    data; how many rows of each are taken, 0 for all."""
+    data; how many rows of each are taken, 0 for all; whether a task may run the code
+    that a model generates (docs/graders.md)."""
 
     names: tuple[str, ...]
     data: str
     limit: int
+    run_code: bool = False
 
     def __post_init__(self) -> None:
         if self.limit < 0:
@@ -43,7 +45,8 @@ class TasksConfig:
 
     @property
     def tasks(self) -> list[tasks.Task]:
-        return [tasks.load(name) for name in self.names]
+        found = [tasks.load(name) for name in self.names]
+        return [dataclasses.replace(t, run_code=self.run_code) for t in found]
 
     def questions(self) -> list[Question]:
         """The tasks with their rows.
@@ -52,6 +55,9 @@ class TasksConfig:
           UserError: a file is not there, or a line is not as its task says (names it).
         """
         root = Path(self.data)
+        for task in self.tasks:
+            if task.is_written:
+                graders.check({task.grader: 1.0}, task.run_code, {})
         return [
             Question(
                 task, tasks.read(task, root, self.limit), tasks.solved_rows(task, root)
@@ -62,9 +68,10 @@ class TasksConfig:
     def inputs(self) -> dict[str, Any]:
         """The hashes of the data, for the lineage."""
         files = [name for task in self.tasks for name in (*task.data, task.shots_data)]
-        paths = {Path(self.data) / name: None for name in files if name}
+        root = Path(self.data)
+        paths = {tasks.data_path(name, root): None for name in files if name}
         if conversations.EMBEDDED in files:
-            del paths[Path(self.data) / conversations.EMBEDDED]
+            del paths[root / conversations.EMBEDDED]
             paths |= dict.fromkeys(embedded.files())
         return lineage.of_inputs(paths, {})
 

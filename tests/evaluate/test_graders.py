@@ -1,63 +1,148 @@
-"""Grades worked out by hand."""
+"""Graders by name and weight: sums, and what is wrong said in one line."""
 
-from decimal import Decimal
+import threading
+import time
 
+import numpy as np
 import pytest
 
 from genlm.errors import UserError
 from genlm.evaluate import graders
 
-NUMBERS = {
-    "the total is 1,234.50 dollars": "1234.5",
-    "5-3": "3",
-    "5 - 3 = 2": "2",
-    "-$5.": "-5",
-    "x = \u22127": "-7",
-    "She sold 48 + 24 clips.\n#### 72": "72",
-    "#### 12, and 13 more": "12",
-    "1,2,3": "3",  # no thousands
-    "costs $.50": "0.50",
-    "version 3.14.15": "3.14",
-}
-
-
-@pytest.mark.parametrize("text", NUMBERS)
-def test_the_number_of_a_text(text: str):
-    assert graders.number(text) == Decimal(NUMBERS[text])
-
-
-@pytest.mark.parametrize("text", ["", "none", "####", "no. a."])
-def test_a_text_without_a_number(text: str):
-    assert graders.number(text) is None
-    assert graders.numeric(text, "3") == graders.numeric(text, text) == 0
-
-
-def test_numeric_compares_values_and_not_digits():
-    assert graders.numeric("That makes 3.50.", "#### 3.5") == 1
-    assert graders.numeric("-734", " 734") == 0
-    assert graders.numeric("1,598", "1598") == 1
-
-
-def test_exact_passes_over_case_spaces_and_a_full_stop():
-    assert graders.exact(" The  Sun.\n", "the sun") == 1
-    assert graders.exact("-3", "3") == 0
-    assert graders.exact("the suns", "the sun") == 0
-
-
-def test_f1_of_words():
-    # 2 of 3 words are shared with one of 2: precision 2/3, recall 1
-    assert graders.f1("a big red dog!", "the red dog") == pytest.approx(0.8)
-    assert graders.f1("cat", "dog") == 0
-    assert graders.f1("dog dog", "dog") == pytest.approx(2 / 3)  # each counts once
-    assert graders.f1("the", "a") == 1 and graders.f1("", "dog") == 0
-
-
-def test_regex_finds_or_says_what_is_wrong():
-    assert graders.regex("The answer is B.", r"answer is \(?B\b") == 1
-    assert graders.regex("The answer is C.", r"answer is \(?B\b") == 0
-    with pytest.raises(UserError, match="no regular expression"):
-        graders.regex("x", "(")
+ROWS = [{"references": ["four", "4"]}, {"references": "five"}]
 
 
 def test_the_nearest_of_several_references_counts():
-    assert graders.grade("f1", "red dog", ["cat", "dog"]) == pytest.approx(2 / 3)
+    found = graders.grade_all({"exact": 1.0}, ["4", "6"], ROWS)
+    assert found.total.tolist() == [1, 0] and [*found.parts] == ["exact"]
+    rows = [{"references": ["cat", "dog"]}]
+    score = graders.grade_all({"f1": 1.0}, ["red dog"], rows).total[0]
+    assert score == pytest.approx(2 / 3)
+
+
+def test_a_weighted_sum_by_hand():
+    weights = graders.parse(("exact:1.0", "length:-0.01"))
+    assert weights == {"exact": 1.0, "length": -0.01}
+    answers = ["four", "it is five"]
+    found = graders.grade_all(weights, answers, ROWS)
+    assert found.total == pytest.approx([1 - 0.01, -0.03])
+    assert found.parts["length"].tolist() == [1, 3]
+    reward = graders.combined(weights)
+    alone = [reward(answer, row) for answer, row in zip(answers, ROWS)]
+    assert alone == found.total.tolist()
+
+
+def test_a_pattern_stands_beside_references():
+    row = {"references": "B", "pattern": r"<answer>.+</answer>"}
+    reward = graders.combined(graders.parse(("exact:1", "regex:0.5")))
+    assert reward("<answer>B</answer>", row) == 0.5
+    assert reward("B", row) == 1
+    assert graders.combined({"regex": 1.0})("abc", {"references": ["x", "b"]}) == 1
+
+
+def test_a_grader_of_the_callers_own():
+    """As a reward model would be one: all answers at once."""
+
+    def reward_model(answers, rows):
+        return np.asarray([len(a) + len(r["prompt"]) for a, r in zip(answers, rows)])
+
+    rows = [{"prompt": "ab", "references": "x"}] * 2
+    weights = {"exact": 1.0, "model": 0.5}
+    found = graders.grade_all(weights, ["x", "yy"], rows, more={"model": reward_model})
+    assert found.total.tolist() == [1 + 1.5, 2]
+
+
+@pytest.mark.parametrize(
+    "texts, words",
+    [
+        (("exact",), "grader 'exact' is not spelled name:weight"),
+        ((":1",), "grader ':1' is not spelled"),
+        (("exact:much",), "grader 'exact:much' is not spelled"),
+        (("exact:nan",), "grader 'exact:nan' is not spelled"),
+        (("exact:1", "exact:2"), "grader 'exact' is there twice"),
+    ],
+)
+def test_weights_that_are_none(texts: tuple[str, ...], words: str):
+    with pytest.raises(UserError, match=words):
+        graders.parse(texts)
+
+
+def test_graders_that_are_not_known_or_not_allowed():
+    with pytest.raises(UserError, match="no grader 'exakt'; did you mean 'exact'?"):
+        graders.combined({"exakt": 1.0})
+    with pytest.raises(UserError, match="no grader is named"):
+        graders.combined({})
+    with pytest.raises(UserError, match="'code' runs generated programs.*switched on"):
+        graders.combined({"code": 1.0})
+    assert "code" not in graders.named() and "code" in graders.named(run_code=True)
+
+
+def test_a_grader_that_fails_is_named_with_its_row():
+    rows = [ROWS[0], {"file": "sums.jsonl", "line": 7, "references": 5}]
+    with pytest.raises(UserError) as error:
+        graders.grade_all({"exact": 1.0}, ["4", "5"], rows)
+    assert str(error.value).startswith("grader 'exact', sums.jsonl line 7: no field")
+    with pytest.raises(UserError, match="grader 'regex', row 1: '\\(' is no regular"):
+        graders.grade_all({"regex": 1}, ["a", "a"], [ROWS[0], {"references": "("}])
+
+    def broken(answer, row):
+        return 1 / 0
+
+    own = {"own": graders.one_by_one("own", broken)}
+    with pytest.raises(UserError, match="grader 'own', row 0: ZeroDivisionError: div"):
+        graders.grade_all({"own": 1.0}, ["4"], ROWS[:1], more=own)
+    with pytest.raises(UserError, match="grader 'own': ZeroDivisionError: div"):
+        graders.grade_all({"own": 1.0}, ["4"], ROWS[:1], more={"own": broken})
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_score_that_is_no_number_is_named(value: float):
+    own = {"own": lambda answers, rows: [0.0, value]}
+    with pytest.raises(UserError, match=f"grader 'own', row 1: gives {value}"):
+        graders.grade_all({"own": 1.0}, ["4", "5"], ROWS, more=own)
+    own = {"own": lambda answers, rows: [0.0]}
+    with pytest.raises(UserError, match=r"'own' gives scores of shape \(1,\) for 2"):
+        graders.grade_all({"own": 1.0}, ["4", "5"], ROWS, more=own)
+
+
+def test_a_grader_that_hangs_is_stopped_and_named():
+    """A pattern that backtracks for hours, and a loop that catches what it can."""
+    slow = graders.one_by_one("regex", graders._regex, seconds=0.2)
+    rows = [{"references": "x"}, {"references": r"(a+)+$"}]
+    begun = time.monotonic()
+    with pytest.raises(UserError, match="grader 'regex', row 1: more th"):
+        slow(["x", "a" * 60 + "b"], rows)
+
+    def stubborn(answer, row):
+        while True:
+            try:
+                time.sleep(0.01)
+            except Exception:
+                pass
+
+    with pytest.raises(UserError, match="grader 'own', row 0: more than 0.2 s on it"):
+        graders.one_by_one("own", stubborn, seconds=0.2)(["x"], rows[:1])
+    assert time.monotonic() - begun < 5
+    assert graders.combined({"exact": 1.0})("x", rows[0]) == 1  # and all is well again
+
+
+def test_no_time_limit_outside_of_the_main_thread_is_said():
+    found = []
+
+    def grade() -> None:
+        try:
+            graders.combined({"exact": 1.0})("x", {"references": "x"})
+        except UserError as error:
+            found.append(str(error))
+
+    thread = threading.Thread(target=grade)
+    thread.start()
+    thread.join()
+    assert found == [
+        "grader 'exact', row 0: graders have a time limit in the main thread only"
+    ]
+
+
+def test_as_many_rows_as_answers():
+    with pytest.raises(UserError, match="grader 'exact'"):
+        graders.grade_all({"exact": 1.0}, ["4"], ROWS)

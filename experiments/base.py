@@ -341,7 +341,13 @@ def grpo(source: str = "") -> ConfigDict:
                 "baseline": "leave_one_out",
                 "scale": "none",
             },
-            "reward": {"graders": ("exact:1",), "unfinished": 0.0},
+            "reward": {
+                "graders": ("exact:1",),
+                "models": (),
+                "doubt": 0.0,
+                "unfinished": 0.0,
+                "run_code": False,
+            },
             "lora": tuned.lora.to_dict(),
             "eval": {k: v for k, v in tuned.eval.items() if k not in no_text},
             **{

@@ -53,8 +53,8 @@ class Classifier(NamedTuple):
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """(numbers, log-probabilities [numbers, classes]) of ids that end with STOP, in
         batches of like length."""
-        for T, numbers in _by_length([len(ids) for ids in documents]):
-            batch = _padded([documents[n] for n in numbers], T)
+        for T, numbers in by_length([len(ids) for ids in documents]):
+            batch = padded([documents[n] for n in numbers], T)
             last = [len(documents[n]) - 1 for n in numbers]
             logprobs_BTC = _logprobs(self.params, batch, self.config, self.head)
             yield numbers, np.asarray(logprobs_BTC)[np.arange(len(last)), last]
@@ -89,7 +89,7 @@ def _logprobs(params: Any, batch: Any, config: TransformerConfig, head: HeadConf
     return jax.nn.log_softmax(heads.outputs(params, batch, config, head))
 
 
-def _by_length(lengths: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
+def by_length(lengths: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
     """(tokens of a row, the numbers of texts that are so long), the shortest first."""
     sizes = [max(_SHORTEST, 1 << (n - 1).bit_length()) for n in lengths]
     order = np.argsort(sizes, kind="stable")
@@ -99,7 +99,7 @@ def _by_length(lengths: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
         yield from ((T, alike[i : i + rows]) for i in range(0, len(alike), rows))
 
 
-def _padded(documents: Sequence[np.ndarray], T: int) -> dict[str, np.ndarray]:
+def padded(documents: Sequence[np.ndarray], T: int) -> dict[str, np.ndarray]:
     """Documents in rows of their own; the number of rows is a power of two, so that few
     shapes are compiled."""
     B = 1 << (len(documents) - 1).bit_length()

@@ -100,9 +100,14 @@ def _section(config: ConfigDict, name: str, workdir: Path) -> ConfigDict:
     for node, key in places:
         if key in node:
             node[key] = place(key, node[key])
-    for key in ("runs", "texts"):
-        if key in section:
-            section[key] = tuple(place(key, value) for value in section[key])
+    several = (
+        (section, "runs"),
+        (section, "texts"),
+        (section.get("reward", ConfigDict()), "models"),
+    )
+    for node, key in several:
+        if key in node:
+            node[key] = tuple(place(key, value) for value in node[key])
     return section
 
 

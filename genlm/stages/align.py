@@ -60,7 +60,7 @@ class PromptsConfig:
     def __post_init__(self) -> None:
         if not 0 < self.valid_fraction < 1:
             raise UserError("data.valid_fraction is not between 0 and 1")
-        conversations.check_form(self.form)
+        prompts.check_form(self.form)
 
 
 class Aims(NamedTuple):
@@ -121,7 +121,7 @@ def run(config: ConfigDict, workdir: Path, aims: Aims) -> None:
     source = interop.find(Path(config.source))
     tokenizer = tokenizers.load(source / "tokenizer")
     asked, held_out = _asked(aims, tokenizer)
-    inputs = _inputs(aims.data, source, workdir)
+    inputs = {**_inputs(aims.data, source, workdir), **aims.reward.inputs()}
     model = adaptation.shape(config, source, tokenizer.vocab_size)
     if model.max_length < aims.rollout.slots + aims.rollout.max_tokens:
         raise UserError(

@@ -17,6 +17,8 @@ BETA = 0.5
 REWARDS = [0.0, 0.3, 1.0, -0.5, 0.2, 0.8, -1.0, 0.5]
 NEAR = 0.02  # total variation
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def world() -> World:

@@ -106,7 +106,7 @@ def apart(p: np.ndarray, q: np.ndarray) -> float:
     return float(0.5 * np.abs(p - q).sum())
 
 
-def _optimizer(specs: Any, num_steps: int, rate: float) -> tuple[Any, Any]:
+def optimizer(specs: Any, num_steps: int, rate: float) -> tuple[Any, Any]:
     config = optimizers.OptimizerConfig(
         learning_rate=rate, warmup_steps=1, final_rate=0.01, weight_decay=0.0
     )
@@ -134,7 +134,7 @@ def learnt(
         head = parameters.initialize(specs["head"], jax.random.PRNGKey(0))
         params = {"model": params, "head": head}
         loss = critic.make_ppo_loss(world.model, SAMPLING, config, CRITIC)
-    made, schedule = _optimizer(specs, num_steps, rate)
+    made, schedule = optimizer(specs, num_steps, rate)
     mesh = meshes.make(meshes.MeshConfig(), jax.devices()[:1])
     state = states.born_sharded(specs, made, mesh, seed=0)
     state = states.adopted(state, jax.tree.map(jnp.copy, params))

@@ -10,19 +10,19 @@ in the place of a group's mean; ':smoke' begins with a tiny model that knows not
 
 from ml_collections import ConfigDict
 
-from experiments import base, life
+from experiments import alignment, base, life
 
 
 def get_config(arg: str = "") -> ConfigDict:
     """One stage, grpo (with RLOO's baseline) or ppo; ':smoke' makes its model too."""
     arg = base.argument(arg, "smoke", "ppo")
-    config = _of(base.ppo() if arg == "ppo" else base.grpo())
+    config = _of(alignment.ppo() if arg == "ppo" else alignment.grpo())
     if arg != "smoke":
         return config
     stages = life.get_config("smoke")
     config.source = "sft"
-    config.rollout.update({"answers": 4, "max_tokens": 4})
-    config.train.update({"num_steps": 2, "batch_size": 2, "log_every": 1})
+    config.rollout.update({"answers": 4, "slots": 64, "max_tokens": 4})
+    config.train.update({"num_steps": 2, "batch_size": 8, "log_every": 1})
     config.eval.update({"batch_size": 8, "max_rows": 8})
     config.checkpoint.save_every = 1
     return ConfigDict(

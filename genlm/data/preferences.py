@@ -10,7 +10,7 @@ import itertools
 from pathlib import Path
 from typing import Iterable, Iterator, NamedTuple
 
-from genlm.data import download, sources
+from genlm.data import download, sources, synthetic_pairs
 from genlm.data.conversations import Say, fitting, to_stderr
 from genlm.data.preference_forms import PREFERENCES, Judged
 
@@ -56,7 +56,8 @@ def read(
     say: Say = to_stderr,
     report: download.Report = download.silent,
 ) -> Iterator[Judged]:
-    """Judgements of comma-separated paths, globs and URLs, in order.
+    """Judgements of comma-separated paths, globs and URLs, in order, or
+    `embedded:preferences`.
 
     Args:
       form: one of PREFERENCES, or 'auto': that of a file's first row that fits.
@@ -67,7 +68,10 @@ def read(
       UserError: a file that cannot be read, or holds no preference; no such form.
     """
     PREFERENCES.require(form)
-    yield from read_files(sources.resolve(paths, report), form, strict, say)
+    if paths == synthetic_pairs.EMBEDDED:
+        yield from synthetic_pairs.read()
+    else:
+        yield from read_files(sources.resolve(paths, report), form, strict, say)
 
 
 def read_files(

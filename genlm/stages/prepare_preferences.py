@@ -16,10 +16,20 @@ from ml_collections import ConfigDict
 import numpy as np
 
 from genlm import config as configs
-from genlm.data import chat, preferences, rows, shards, sources, synthetic
+from genlm.data import (
+    chat,
+    conversations,
+    embedded,
+    preferences,
+    rows,
+    shards,
+    synthetic,
+    synthetic_pairs,
+)
 from genlm.data.chat import Message
 from genlm.data.preference_forms import PREFERENCES, Judged
 from genlm.data.preferences import LeftOut
+from genlm.data.sources import licence
 from genlm.errors import UserError
 from genlm.runs import directory, lineage
 from genlm.runs.progress import track
@@ -112,7 +122,8 @@ def extras(folder: Path, split: str) -> dict[str, np.ndarray]:
 
 def _inputs(data: PreferenceDataConfig, source: Path, workdir: Path) -> dict[str, Any]:
     files = sorted(p for p in (source / "tokenizer").rglob("*") if p.is_file())
-    files += prepare.named_files([data.paths, *filter(None, [data.valid_paths])], {})
+    named = [data.paths, *filter(None, [data.valid_paths])]
+    files += prepare.named_files(named, {synthetic_pairs.EMBEDDED: embedded.files})
     return lineage.of_inputs(files, lineage.read(workdir).get("inputs", {}))
 
 
@@ -145,9 +156,10 @@ def _write(
             )
         _save(folder / split, kept, data.row_length)
         indexes[split]["rows"] = len(kept)
+    is_embedded = data.paths == synthetic_pairs.EMBEDDED
     return {
         "source": data.paths,
-        "licence": sources.licence(data.paths),
+        "licence": synthetic_pairs.LICENCE if is_embedded else licence(data.paths),
         "vocab_size": tokenizer.vocab_size,
         "row_length": data.row_length,
         "answers": max(len(row.ranks) for row in kept),
@@ -165,7 +177,7 @@ def _split(data: PreferenceDataConfig) -> tuple[list[Judged], list[Judged]]:
         return found, list(held_out)
     sides: tuple[list[Judged], list[Judged]] = ([], [])
     for each in found:
-        asked = repr(each.messages)
+        asked = conversations.key(each.messages)
         sides[synthetic.is_held_out(asked, data.valid_fraction)].append(each)
     return sides
 

@@ -16,6 +16,7 @@ ROOMS: dict[str, set[str]] = {
     "train": {"model", "parallel", "runs"},
     "inference": {"model", "parallel"},
     "evaluate": {"train", "inference", "data", "model", "tokenizer", "runs"},
+    "posttrain": {"train", "inference", "model", "evaluate"},
     "retrieval": {"inference", "model", "data", "tokenizer"},
     "interop": {"model", "data", "tokenizer", "runs", "parallel"},
 }

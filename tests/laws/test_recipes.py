@@ -9,7 +9,7 @@ from genlm.runs import lineage
 from tests.command import ROOT, genlm
 from tests.interop import gguf_files
 
-PARENTS = {"__init__", "base", "dial", "pods"}
+PARENTS = {"__init__", "alignment", "base", "dial", "pods"}
 RECIPES = sorted(
     p for p in (ROOT / "experiments").rglob("*.py") if p.stem not in PARENTS
 )

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments import base
+from experiments import alignment
 from genlm import stages
 from genlm.errors import UserError
 from genlm.interop import reward_model
@@ -76,7 +76,8 @@ def _policy(config, **changes):
 def test_a_reward_model(folder, source, preferences, rank: int, capsys):
     workdir = folder / f"reward{rank}"
     stages.run(
-        _preferring(base.reward(str(source)), preferences, lora__rank=rank), workdir
+        _preferring(alignment.reward(str(source)), preferences, lora__rank=rank),
+        workdir,
     )
     assert "tied" in capsys.readouterr().out  # what says nothing is said
     first, *_ = metrics.read(workdir / "metrics.jsonl")
@@ -98,7 +99,7 @@ def preferring(folder, source, preferences):
     """A run of a kind of dpo, made once."""
 
     def run(kind: str) -> Path:
-        recipe = _preferring(base.dpo(str(source)), preferences, dpo__kind=kind)
+        recipe = _preferring(alignment.dpo(str(source)), preferences, dpo__kind=kind)
         stages.run(recipe, folder / kind)
         return folder / kind
 
@@ -122,7 +123,7 @@ def test_a_reference_beside_a_change_is_its_base(
     folder, source, preferences, preferring
 ):
     whole, workdir = preferring("dpo"), folder / "dpo_change"
-    recipe = _preferring(base.dpo(str(source)), preferences, lora__rank=2)
+    recipe = _preferring(alignment.dpo(str(source)), preferences, lora__rank=2)
     stages.run(recipe, workdir)
     first, *_ = metrics.read(workdir / "metrics.jsonl")
     assert first["loss"] == pytest.approx(np.log(2), rel=1e-5)
@@ -134,7 +135,7 @@ def test_a_reference_beside_a_change_is_its_base(
 @pytest.mark.parametrize("rank", [0, 2])
 def test_a_policy_of_groups(folder, source, rank: int):
     workdir = folder / f"grpo{rank}"
-    recipe = _policy(base.grpo(str(source)), rollout__answers=4, lora__rank=rank)
+    recipe = _policy(alignment.grpo(str(source)), rollout__answers=4, lora__rank=rank)
     recipe.policy.update({"kl": "loss", "beta": 0.1})
     stages.run(recipe, workdir)
     rows = [r for r in metrics.read(workdir / "metrics.jsonl") if "reward" in r]
@@ -148,7 +149,7 @@ def test_a_policy_of_groups(folder, source, rank: int):
 
 def test_a_policy_with_a_critic(folder, source):
     workdir = folder / "ppo"
-    stages.run(_policy(base.ppo(str(source))), workdir)
+    stages.run(_policy(alignment.ppo(str(source))), workdir)
     rows = [r for r in metrics.read(workdir / "metrics.jsonl") if "reward" in r]
     assert all(row["value_loss"] > 0 for row in rows)
     _, head, params = open_head(workdir)
@@ -158,8 +159,8 @@ def test_a_policy_with_a_critic(folder, source):
 
 def test_a_reward_model_teaches_a_policy(folder, source, preferences):
     judge = folder / "judge"
-    stages.run(_preferring(base.reward(str(source)), preferences), judge)
-    recipe = _policy(base.grpo(str(source)))
+    stages.run(_preferring(alignment.reward(str(source)), preferences), judge)
+    recipe = _policy(alignment.grpo(str(source)))
     recipe.reward.update({"graders": ("model:1",), "models": (str(judge),)})
     stages.run(recipe, folder / "taught")
     rows = [r for r in metrics.read(folder / "taught/metrics.jsonl") if "reward" in r]
@@ -167,7 +168,7 @@ def test_a_reward_model_teaches_a_policy(folder, source, preferences):
 
 
 def test_equal_rewards_change_nothing_and_are_said(folder, source, capsys):
-    recipe = _policy(base.grpo(str(source)))
+    recipe = _policy(alignment.grpo(str(source)))
     recipe.reward.update({"graders": ("exact:0",)})
     stages.run(recipe, folder / "equal")
     assert "nothing to learn" in capsys.readouterr().err
@@ -193,7 +194,7 @@ def test_equal_rewards_change_nothing_and_are_said(folder, source, capsys):
     ],
 )
 def test_what_makes_no_sense_is_said(tmp_path, source, changes, words: str):
-    recipe = made.changed(_policy(base.grpo(str(source))), changes)
+    recipe = made.changed(_policy(alignment.grpo(str(source))), changes)
     with pytest.raises(UserError, match=words):
         stages.run(recipe, tmp_path / "run")
 
@@ -202,7 +203,7 @@ def test_pairs_that_say_nothing_are_an_error(tmp_path, source):
     path = tmp_path / "same.jsonl"
     row = {"prompt": "Well?", "chosen": "same", "rejected": "same"}
     path.write_text((json.dumps(row) + "\n") * 9, "utf-8")
-    for make in (base.reward, base.dpo):
+    for make in (alignment.reward, alignment.dpo):
         recipe = _preferring(make(str(source)), path)
         with pytest.raises(UserError, match="9 of the same text"):
             stages.run(recipe, tmp_path / recipe.stage)
@@ -211,7 +212,7 @@ def test_pairs_that_say_nothing_are_an_error(tmp_path, source):
 def test_a_reference_without_the_tokens_of_a_chat(
     tmp_path, folder, source, preferences
 ):
-    recipe = _preferring(base.dpo(str(folder / "base")), preferences)
+    recipe = _preferring(alignment.dpo(str(folder / "base")), preferences)
     recipe.data.template = "chatml"
     with pytest.raises(UserError, match="learn to answer first"):
         stages.run(recipe, tmp_path / "run")

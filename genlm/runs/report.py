@@ -75,6 +75,7 @@ def page(folder: Path, count: Count, difference: Difference | None = None) -> st
         trainings=[_training(s, stages) for s in stages if s.metrics],
         results=[(s, _bars(s.bits)) for s in stages if s.results],
         tasks=results.tables(stages, difference),
+        gains=results.gains(stages),
     )
 
 

@@ -32,6 +32,36 @@ class Metric(NamedTuple):
     values: list[Value]
 
 
+class Gain(NamedTuple):
+    """A text, and what runs make of it: of each its bits a byte with their interval,
+    and the change against the first run, in percent, with its own."""
+
+    text: str
+    rows: list[tuple[str, str, str, str, str, bool]]
+
+
+def gains(stages: Sequence[Stage]) -> list[Gain]:
+    """What runs have learnt and forgotten, of every stage that measured it."""
+    return [
+        Gain(text, [_gain(row) for row in rows])
+        for stage in stages
+        for text, rows in stage.results.get("gain", {}).items()
+    ]
+
+
+def _gain(row: dict[str, Any]) -> tuple[str, str, str, str, str, bool]:
+    bits, change = row["bits_per_byte"], row["change_percent"]
+    is_clear = change["low"] > 0 or change["high"] < 0
+    return (
+        row["run"],
+        f"{bits['value']:.4f}",
+        f"{bits['low']:.4f} to {bits['high']:.4f}",
+        f"{change['value']:+.2f} %",
+        f"{change['low']:+.2f} to {change['high']:+.2f}",
+        is_clear,
+    )
+
+
 class TaskTable(NamedTuple):
     """A task as the page shows it."""
 

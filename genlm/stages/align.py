@@ -7,7 +7,7 @@ of `source` is where the policy begins and, where a divergence counts, its refer
 
 import dataclasses
 from pathlib import Path
-from typing import Any, Callable, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 from ml_collections import ConfigDict
@@ -16,8 +16,6 @@ from genlm import config as configs
 from genlm import tokenizer as tokenizers
 from genlm.data import chat, conversations, embedded, prompts
 from genlm.errors import UserError
-from genlm.inference import decode
-from genlm.inference.sampling import SamplingConfig
 from genlm.interop import run as interop
 from genlm.interop import trained
 from genlm.interop.adapter import FOLDER as ADAPTER
@@ -30,10 +28,11 @@ from genlm.stages import recipe as recipes
 from genlm.stages import rewards, training
 from genlm.stages.adaptation import Adaptation
 from genlm.stages.experience import Asked, Experience, Numbers, RolloutConfig
+from genlm.stages.held_out_answers import HeldOut
 from genlm.stages.recipe import Recipe
-from genlm.stages.rewards import Reward, RewardSection
+from genlm.stages.rewards import RewardSection
 from genlm.stages.training import Measure, Task
-from genlm.tokenizer.base import Tokenizer, answer_text
+from genlm.tokenizer.base import Tokenizer
 
 READS = (
     *recipes.READS,
@@ -215,16 +214,31 @@ def _task(
         mesh,
         aims.critic,
     )
-    validate = _validation(aims, tokenizer, adapted, held_out, reward)
     evaluation = recipe.evaluation
+    said = HeldOut(
+        model.without_chance,
+        tokenizer,
+        held_out,
+        reward,
+        max_rows=evaluation.max_rows,
+        batch_size=evaluation.batch_size,
+        slots=rollout.slots,
+        max_tokens=rollout.max_tokens,
+    )
+
+    def of_model(params: Any) -> Any:
+        return params["model"] if aims.critic else params
+
     return Task(
         parts,
         lambda plan: Numbers(len(asked.ids), plan, recipe.seed),
         (
-            Measure(evaluation.eval_every, adapted.look(validate)),
+            Measure(
+                evaluation.eval_every, adapted.look(lambda p: said.score(of_model(p)))
+            ),
             Measure(
                 evaluation.sample_every,
-                lambda params, step: {"samples": drawing.last[: rollout.answers]},
+                adapted.look(lambda p: said.show(of_model(p))),
                 "samples",
             ),
         ),
@@ -236,39 +250,3 @@ def _task(
         experience=drawing,
         made=(trained.NAME, ADAPTER),
     )
-
-
-def _validation(
-    aims: Aims,
-    tokenizer: Tokenizer,
-    adapted: Adaptation,
-    held_out: Asked,
-    reward: Reward,
-) -> Callable[[Any], dict[str, float]]:
-    """A function of a model's parameters: the mean reward of its likeliest answers to
-    prompts that are held out, eval.max_rows of them (0: all)."""
-    count = len(held_out.ids)
-    some = range(0, count, max(1, count // (aims.recipe.evaluation.max_rows or count)))
-    size, special = aims.recipe.evaluation.batch_size, tokenizer.special
-    asked = [held_out.ids[i] for i in some]
-    asked += asked[-1:] * (-len(asked) % size)
-
-    def validate(params: Any) -> dict[str, float]:
-        params = params["model"] if aims.critic else params
-        answers = []
-        for start in range(0, len(asked), size):
-            answers += decode.generate(
-                params,
-                adapted.model.without_chance,
-                asked[start : start + size],
-                max_tokens=aims.rollout.max_tokens,
-                stop_ids=special.all_stops,
-                pad=special.pad,
-                sampling=SamplingConfig(temperature=0.0),
-                slots=aims.rollout.slots,
-            )
-        texts = [answer_text(tokenizer, p, a.tokens) for p, a in zip(asked, answers)]
-        found = reward([held_out.prompts[i] for i in some], texts[: len(some)])
-        return {"valid_reward": float(found.mean())}
-
-    return validate

@@ -80,11 +80,7 @@ class Asked(NamedTuple):
 
 
 class Experience:
-    """Called with the state and the numbers of a round's prompts.
-
-    Attributes:
-      last: prompts, texts and rewards of the last round, to be shown.
-    """
+    """Called with the state and the numbers of a round's prompts."""
 
     def __init__(
         self,
@@ -107,7 +103,6 @@ class Experience:
         model = adapted.model.without_chance
         self._score = policy.make_scorer(model, config.sampling)
         self._values = critic.make_reader(model)
-        self.last: list[dict[str, Any]] = []
 
     def __call__(self, state: TrainState, batch: Any) -> tuple[Any, dict[str, float]]:
         numbers = hosts.fetch(batch["numbers"])[:, 0].tolist()
@@ -156,7 +151,7 @@ class Experience:
         )
 
     def _rewards(self, numbers: list[int], drawn: Rollout) -> np.ndarray:
-        """rewards_B of the answers, and what is to be shown of them."""
+        """rewards_B of the answers; an answer that was cut off has its own."""
         repeated = [n for n in numbers for _ in range(self._config.answers)]
         texts = [
             answer_text(self._tokenizer, self._asked.ids[number], answer.tokens)
@@ -168,10 +163,6 @@ class Experience:
         rewards_B = np.where(stopped_B, rewards_B, np.float32(self._unfinished))
         if not np.isfinite(rewards_B).all():
             raise UserError("a reward is not finite; nothing was trained on")
-        self.last = [
-            {"prompt": p.messages[-1]["content"], "text": t, "reward": float(r)}
-            for p, t, r in zip(prompts, texts, rewards_B)
-        ]
         return rewards_B
 
     def _said(

@@ -143,7 +143,7 @@ def test_a_policy_of_groups(folder, source, rank: int):
     assert rows[0]["kl"] == pytest.approx(0.0, abs=1e-6)  # it begins at the reference
     assert rows[0]["clipped"] == 0 and rows[0]["sampler_apart"] < 1e-4
     samples = metrics.read(workdir / "samples.jsonl")[-1]["samples"]
-    assert len(samples) == 4 and len({each["prompt"] for each in samples}) == 1
+    assert len({each["prompt"] for each in samples}) == 4
     open_run(workdir)
 
 

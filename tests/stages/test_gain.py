@@ -12,7 +12,7 @@ from genlm.errors import UserError
 from genlm.interop.run import open_run
 from genlm.parallel import mesh as meshes
 from genlm.parallel import sharding
-from genlm.runs import directory, metrics
+from genlm.runs import directory, metrics, report
 from genlm.stages import hooks, prepare
 from genlm.stages.prepare import Prepared
 from tests.stages import made
@@ -63,6 +63,17 @@ def life(folder: Path) -> Path:
     stages.run(config, folder / "gain")
     stages.run(config, folder / "gain")  # is done
     return folder
+
+
+def test_the_report_says_what_was_gained_and_forgotten(life: Path):
+    page = report.page(life / "gain", lambda fields: 0)
+    gain = directory.read_json(life / "gain" / "results.json")["gain"]
+    assert page.count("Gained and forgotten") == 1
+    for text, rows in gain.items():
+        assert f"<h3>{text}</h3>" in page
+        for row in rows[1:]:
+            assert f"{row['bits_per_byte']['value']:.4f}" in page
+            assert f"{row['change_percent']['value']:+.2f} %" in page
 
 
 def test_replay_keeps_what_was_known(life: Path):

@@ -131,7 +131,7 @@ class _Compiled:
         self.names: list[str] = []
         monitoring.register_event_duration_secs_listener(self._listen)
 
-    def _listen(self, event: str, _: float, **about: Any) -> None:
+    def _listen(self, event: str, duration_secs: float, **about: Any) -> None:
         if event == "/jax/core/compile/backend_compile_duration":
             self.names.append(about["fun_name"])
 

@@ -54,7 +54,7 @@ class Worker:
         )
         self.losses, self.setting = self._answer()
         first, last = self.losses
-        say(f"{self._name}: {self.setting}; loss {first:.3f}, later {last:.3f}")
+        say(f"{self._name}: {self.setting}; at first {first:.3f}, later {last:.3f}")
 
     @property
     def pid(self) -> int:
@@ -175,13 +175,18 @@ def _spread(values: Sequence[float]) -> float:
     return (max(values) - min(values)) / median(values)
 
 
-def peer(asked: str | None) -> str | None:
+def peer(
+    asked: str | None, needs: Sequence[str] = ("torch", "transformers")
+) -> str | None:
     """'torch' if it is to stand beside genlm, else None.
+
+    Args:
+      needs: the packages of the peer.
 
     Raises:
       UserError: it was asked for and is not installed.
     """
-    missing = [n for n in ("torch", "transformers") if util.find_spec(n) is None]
+    missing = [n for n in needs if util.find_spec(n) is None]
     if asked == "none" or not missing:
         return None if asked == "none" else "torch"
     line = f"no {' and '.join(missing)} here: pip install 'genlm[bench]'"

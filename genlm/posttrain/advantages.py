@@ -21,9 +21,11 @@ def of_groups(rewards_PK: jax.Array, baseline: str, scale: str) -> jax.Array:
         arXiv:2402.03300), which is (K - 1) / K of it; 'batch_mean': of all
         (REINFORCE++, arXiv:2501.03262); 'none'.
       scale: what is divided by. 'group': the group's standard deviation (GRPO);
-        'batch': that of all (REINFORCE++); 'none' (Dr. GRPO, arXiv:2503.20783).
+        'batch': that of all rewards, whatever was taken off (REINFORCE++; beside
+        'group_mean' arXiv:2508.08221); 'none' (Dr. GRPO, arXiv:2503.20783).
     """
     K = rewards_PK.shape[1]
+    deviation_of_all = jnp.std(rewards_PK - rewards_PK[:1, :1])
     if baseline != "none":  # so that equal rewards give 0, and not what rounding leaves
         is_whole = baseline == "batch_mean"
         rewards_PK = rewards_PK - (
@@ -41,7 +43,7 @@ def of_groups(rewards_PK: jax.Array, baseline: str, scale: str) -> jax.Array:
     if scale == "group":
         return advantages_PK / (jnp.std(rewards_PK, axis=1, keepdims=True) + _SMALL)
     if scale == "batch":
-        return advantages_PK / (jnp.std(rewards_PK) + _SMALL)
+        return advantages_PK / (deviation_of_all + _SMALL)
     return advantages_PK
 
 

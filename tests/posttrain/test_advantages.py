@@ -30,6 +30,17 @@ def test_scaled_by_all():
     np.testing.assert_allclose([found.mean(), found.std()], [0, 1], atol=1e-5)
 
 
+def test_scaled_by_all_rewards_as_they_are():
+    """Each group has its own mean, 1/2 and 3, and all have one deviation: the rewards'
+    mean is 7/4 and their mean square 50/8. The order of answers makes no difference."""
+    deviation = (50 / 8 - (7 / 4) ** 2) ** 0.5
+    found = advantages.of_groups(REWARDS, "group_mean", "batch")
+    expected = np.asarray([[0.5, -0.5, -0.5, 0.5], [-1, -1, -1, 3]]) / deviation
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    turned = advantages.of_groups(REWARDS[:, ::-1], "group_mean", "batch")
+    np.testing.assert_allclose(turned, expected[:, ::-1], rtol=1e-5)
+
+
 @pytest.mark.parametrize("baseline", ["leave_one_out", "group_mean", "batch_mean"])
 @pytest.mark.parametrize("scale", advantages.SCALES)
 def test_of_equal_rewards_nothing_is_learnt(baseline: str, scale: str):

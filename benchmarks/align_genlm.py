@@ -138,7 +138,7 @@ class _Compiled:
 
 def _asked(rows: list) -> Asked:
     prompts = [
-        Prompt([{"role": "user", "content": row["prompt"]}], "", ()) for row in rows
+        Prompt([{"role": "user", "content": row["prompt"]}], {}, ()) for row in rows
     ]
     return Asked(prompts, [row["ids"] for row in rows])
 

@@ -17,6 +17,7 @@ from typing import Any
 from datasets import Dataset
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+from trl import GRPOConfig, GRPOTrainer
 
 from benchmarks import pairs, train_torch
 from benchmarks.align import (
@@ -27,7 +28,6 @@ from benchmarks.align import (
     UNFINISHED,
     reward,
 )
-from trl import GRPOConfig, GRPOTrainer
 
 
 class Turns(TrainerCallback):

@@ -18,7 +18,6 @@ from typing import Any, Sequence
 from accelerate import Accelerator
 import numpy as np
 import torch
-
 import trl
 from trl import DPOTrainer, GRPOTrainer, KTOTrainer
 from trl.experimental.cpo import CPOTrainer

@@ -135,3 +135,20 @@ def ppo(source: str = "") -> ConfigDict:
         {"discount": 1.0, "decay": 0.95, "clip": 0.2, "share": 0.5, "whiten": True}
     )
     return config
+
+
+def best_of(source: str = "") -> ConfigDict:
+    """A config of the best_of stage."""
+    config = grpo(source)
+    rollout = ("answers", "slots", "max_tokens", "temperature")
+    return ConfigDict(
+        {
+            "stage": "best_of",
+            "seed": 0,
+            "source": source,
+            "data": config.data,
+            "rollout": {name: config.rollout[name] for name in rollout},
+            "reward": config.reward,
+            "best_of": {"prompts": 0, "batch_size": 16, "least": 1.0},
+        }
+    )

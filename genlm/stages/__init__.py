@@ -21,8 +21,8 @@ from genlm.runs import directory
 from genlm.stages import rerun
 
 STAGES = tuple(
-    "prepare pretrain sft classify embed distill reward dpo grpo ppo evaluate gain"
-    " fit check import_model answer".split()
+    "prepare pretrain sft classify embed distill reward dpo grpo ppo best_of evaluate"
+    " gain fit check import_model answer".split()
 )
 
 
@@ -100,6 +100,10 @@ def _section(config: ConfigDict, name: str, workdir: Path) -> ConfigDict:
     for node, key in places:
         if key in node:
             node[key] = place(key, node[key])
+    data = section.get("data", ConfigDict())
+    for key in ("paths", "valid_paths"):  # a file that an earlier stage has written
+        if str(data.get(key, "")).partition("/")[0] in earlier:
+            data[key] = str(workdir / data[key])
     several = (
         (section, "runs"),
         (section, "texts"),

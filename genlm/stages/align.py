@@ -119,8 +119,8 @@ def run(config: ConfigDict, workdir: Path, aims: Aims) -> None:
     """Train in `workdir`, from its newest checkpoint if it has one."""
     source = interop.find(Path(config.source))
     tokenizer = tokenizers.load(source / "tokenizer")
-    asked, held_out = _asked(aims, tokenizer)
-    inputs = {**_inputs(aims.data, source, workdir), **aims.reward.inputs()}
+    train, held_out = asked(aims.data, aims.rollout, tokenizer)
+    inputs = {**inputs_of(aims.data, source, workdir), **aims.reward.inputs()}
     model = adaptation.shape(config, source, tokenizer.vocab_size)
     if model.max_length < aims.rollout.slots + aims.rollout.max_tokens:
         raise UserError(
@@ -133,21 +133,22 @@ def run(config: ConfigDict, workdir: Path, aims: Aims) -> None:
         section, seed = adaptation.read(config), aims.recipe.seed
         adapted = adaptation.of(section, model, source, workdir, seed, mesh)
         reference = _reference(aims.policy, adapted, source)
-        return _task(aims, tokenizer, adapted, reference, asked, held_out, mesh)
+        return _task(aims, tokenizer, adapted, reference, train, held_out, mesh)
 
     training.run(config, workdir, aims.recipe, inputs, make_task)
 
 
-def _asked(aims: Aims, tokenizer: Tokenizer) -> tuple[Asked, Asked]:
+def asked(
+    data: PromptsConfig, rollout: RolloutConfig, tokenizer: Tokenizer
+) -> tuple[Asked, Asked]:
     """Prompts to train on, and those that are held out."""
-    data = aims.data
     found = prompts.read(data.paths, data.form, data.strict)
     sides, longer = [], 0
     for side in prompts.split(found, data.valid_fraction):
         ids = [chat.encode_chat(tokenizer, each.messages) for each in side]
-        asked, left_out = experience.fitting(side, ids, aims.rollout.slots)
+        fitting, left_out = experience.fitting(side, ids, rollout.slots)
         longer += left_out
-        sides.append(asked)
+        sides.append(fitting)
     train, held_out = sides
     print(
         f"{len(train.ids):,} prompts to train on, {len(held_out.ids):,} held out;"
@@ -157,7 +158,7 @@ def _asked(aims: Aims, tokenizer: Tokenizer) -> tuple[Asked, Asked]:
     return train, held_out
 
 
-def _inputs(data: PromptsConfig, source: Path, workdir: Path) -> dict[str, Any]:
+def inputs_of(data: PromptsConfig, source: Path, workdir: Path) -> dict[str, Any]:
     """Lineage entries of the model and of the files of prompts."""
     known = {conversations.EMBEDDED: embedded.files, prompts.SUMS: lambda: []}
     files = prepare.named_files([data.paths], known)

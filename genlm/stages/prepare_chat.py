@@ -138,7 +138,7 @@ class _HeldOut:
                 " name others in data.valid_paths"
             )
         # more than what is asked for where it would be none
-        return cls(kept, max(data.valid_fraction, np.nextafter(first, 1.0)))
+        return cls(kept, max(data.valid_fraction, float(np.nextafter(first, 1.0))))
 
     def split(self, number: int, conversation: dict[str, Any]) -> str:
         """'train' or 'valid'."""

@@ -49,6 +49,16 @@ def changed(folder: Path, tuned: Path, questions: Path) -> Path:
     return folder / "changed"
 
 
+def test_of_few_conversations_one_is_held_out(tmp_path: Path, source: Path):
+    """Where the fraction would hold out none, the nearest to it is."""
+    data = made.questions(tmp_path / "few.jsonl", count=4)
+    recipe = made.sft(source, data, data__valid_fraction=1e-9)
+    stages.run(recipe, tmp_path / "run")
+    summary = Prepared(tmp_path / "run" / "data").summary
+    counts = [summary[split]["documents"] for split in ("train", "valid")]
+    assert counts == [3, 1]
+
+
 def test_rows_hold_the_conversations_and_their_weights(tuned: Path, questions: Path):
     prepared = Prepared(tuned / "data")
     tokenizer = prepared.tokenizer

@@ -19,8 +19,8 @@ from benchmarks.pairs import Worker
 from benchmarks.table import Row
 from genlm.errors import UserError
 
-# questions a round, answers to each, and the most tokens of a question and of an answer;
-# answers and tokens are TRL's defaults
+# questions a round, answers to each, and the most tokens of a question and of an
+# answer; answers and tokens are TRL's defaults
 PROMPTS, ANSWERS, SLOTS, TOKENS = 2, 8, 32, 256
 NUM_PROMPTS = 64
 LEARNING_RATE = 1e-6  # so that answers stay as long as they were

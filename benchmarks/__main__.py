@@ -13,6 +13,7 @@ BENCHMARKS = (
     "memory",
     "import_model",
     "evaluation",
+    "align",
 )
 
 

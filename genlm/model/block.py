@@ -115,8 +115,8 @@ def apply(
     kv_layer: Any,
     key: jax.Array | None,
 ):
-    """One layer: (x_BTD, (the layer's keys and values or None, what a look sees and,
-    of experts, sums for losses))."""
+    """One layer: (x_BTD, (where its keys and values are kept or None, what a look sees
+    and, of experts, sums for losses))."""
     keys = (None, None) if key is None else jax.random.split(key)
     real_BT = context.real_BT
     seen: dict[str, Any] = {}
@@ -159,9 +159,9 @@ def _attention(x_BTD, params, c: TransformerConfig, view, context, kv_layer):
     q_BTNH, k_BSKH = q_BTNH.astype(c.dtype), k_BTKH.astype(c.dtype)
     v_BSKH = v_BTKH.astype(c.dtype)
     if kv_layer is not None:
-        k_BSKH = kv.write(kv_layer[0], k_BSKH, context.index)
-        v_BSKH = kv.write(kv_layer[1], v_BSKH, context.index)
-        kv_layer = (k_BSKH, v_BSKH)
+        (k_BSKH, v_BSKH), kv_layer = kv.append(
+            kv_layer, (k_BSKH, v_BSKH), context.index
+        )
     entropy = None
     if context.look:
         entropy = looks.attention_entropy(

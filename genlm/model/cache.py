@@ -4,6 +4,8 @@ Rows are padded on the left, so every row writes at the same slot; slots of PAD 
 slots not yet written have segment 0 and are never attended to.
 """
 
+from typing import NamedTuple
+
 from flax import struct
 import jax
 import jax.numpy as jnp
@@ -41,6 +43,32 @@ def empty(
         positions_BS=constrain(jnp.zeros((batch, slots), jnp.int32), *AXES[1:3]),
         index=jnp.zeros((), jnp.int32),
     )
+
+
+class Layer(NamedTuple):
+    """The keys and values of one layer, in the stacks that all of them share."""
+
+    k_LBSKH: jax.Array
+    v_LBSKH: jax.Array
+    number: int
+
+
+Pair = tuple[jax.Array, jax.Array]  # keys and values
+
+
+def append(layer: Layer | Pair, new: Pair, index: jax.Array) -> tuple[Pair, Pair]:
+    """All keys and values [B, S, K, H] of a layer, `new` [B, T, K, H] of them in slots
+    index .. index + T; and what they are kept in: the stacks or, of a layer that is by
+    itself, they themselves."""
+    if not isinstance(layer, Layer):
+        k_BSKH, v_BSKH = (write(old, x, index) for old, x in zip(layer, new))
+        return (k_BSKH, v_BSKH), (k_BSKH, v_BSKH)
+    start = (layer.number, 0, index, 0, 0)
+    k_LBSKH, v_LBSKH = (
+        jax.lax.dynamic_update_slice(stack, x[None].astype(stack.dtype), start)
+        for stack, x in zip((layer.k_LBSKH, layer.v_LBSKH), new)
+    )
+    return (k_LBSKH[layer.number], v_LBSKH[layer.number]), (k_LBSKH, v_LBSKH)
 
 
 def write(slots_BS: jax.Array, new_BT: jax.Array, index: jax.Array) -> jax.Array:

@@ -89,15 +89,15 @@ def apply(
     x_BTD = layers.dropout(x_BTD, c.dropout, keys[-1])
     x_BTD = constrain(x_BTD, "batch", "length", "norm")
     kv_layers: Any = None if cache is None else (cache.k_LBSKH, cache.v_LBSKH)
-    stacked = (params["layers"], kv_layers, _stack(keys[:-1]))
+    own = (params["layers"], _stack(keys[:-1]))
     if c.scan_layers:
-        x_BTD, (kv_layers, aux) = _scan(run_block, x_BTD, stacked, views, c.kinds)
+        x_BTD, (kv_layers, aux) = _scan(
+            run_block, x_BTD, (own[0], kv_layers, own[1]), views, c.kinds
+        )
     else:
-        new = []
-        for layer, kind in zip(_unstack(stacked, c.num_layers), c.kinds):
-            x_BTD, of_layer = run_block(x_BTD, layer, views[kind])
-            new.append(of_layer)
-        kv_layers, aux = jax.tree.map(lambda *xs: jnp.stack(xs), *new)
+        x_BTD, kv_layers, aux = _unrolled(
+            run_block, x_BTD, own, kv_layers, views, c.kinds
+        )
     if cache is not None:
         k, v = kv_layers
         T = batch["tokens"].shape[1]
@@ -171,6 +171,19 @@ def _scan(run_block, x_BTD, stacked, views: Mapping[str, View], kinds: str):
 
     is_local_L = jnp.array([kind == "L" for kind in kinds])
     return jax.lax.scan(choose, x_BTD, (is_local_L, stacked))
+
+
+def _unrolled(run_block, x_BTD, own, kv_layers, views: Mapping[str, View], kinds: str):
+    """The blocks one after another, each with the view of its kind. All write into the
+    stacks of keys and values themselves: in a turn of decoding nothing but its own
+    slots is written, where layers taken out and stacked again would all be copied."""
+    looks = []
+    for number, (params, key) in enumerate(_unstack(own, len(kinds))):
+        kv_layer = kv_layers and kv.Layer(kv_layers[0], kv_layers[1], number)
+        layer = (params, kv_layer, key)
+        x_BTD, (kv_layers, look) = run_block(x_BTD, layer, views[kinds[number]])
+        looks.append(look)
+    return x_BTD, kv_layers, jax.tree.map(lambda *xs: jnp.stack(xs), *looks)
 
 
 def _stack(keys):

@@ -15,9 +15,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Sequence
 
-from accelerate import Accelerator
 import numpy as np
 import torch
+
+from tests.golden.trl_trainers import Told, trainer
 import trl
 from trl import DPOTrainer, GRPOTrainer, KTOTrainer
 from trl.experimental.cpo import CPOTrainer
@@ -57,47 +58,6 @@ CLIPPED = (
 )
 MAX_LENGTH = 16  # by which 'dr_grpo' divides
 SCALES = ("group", "batch", "none")
-
-
-class Told:
-    """A model that answers with what it was told, one log-probability a token."""
-
-    training = True
-
-    def __init__(self, *answers: torch.Tensor):
-        self._answers = list(answers)
-
-    def __call__(self, *_: Any, labels: torch.Tensor | None = None, **__: Any) -> Any:
-        """As of the fused head where there are labels; else logits of two tokens, of
-        which the first, 0, has these log-probabilities."""
-        logps = self._answers.pop(0)
-        if labels is None:
-            both = torch.stack([logps, torch.log1p(-logps.exp())], dim=-1)
-            return SimpleNamespace(logits=torch.nn.functional.pad(both, (0, 0, 0, 1)))
-        nothing = torch.zeros_like(logps)
-        return SimpleNamespace(
-            log_probs=logps.masked_fill(labels[:, 1:] == -100, 0.0),
-            entropy=nothing,
-            mean_logits=nothing,
-            is_top1=nothing.bool(),
-        )
-
-
-def _trainer(kind: Any, **settings: Any) -> Any:
-    """A trainer of TRL's that has these settings alone."""
-    trainer = kind.__new__(kind)
-    model = torch.nn.Module()
-    model.is_gradient_checkpointing = False
-    common = {
-        "accelerator": Accelerator(cpu=True),
-        "model": model,
-        "aux_loss_enabled": False,
-        "_metrics": defaultdict(lambda: defaultdict(list)),
-        "_total_train_tokens": 0,
-        "_tp_size": 1,
-    }
-    trainer.__dict__.update({**common, **settings})
-    return trainer
 
 
 def _drawn(random: np.random.Generator, lengths: Sequence[int]) -> Rows:
@@ -159,7 +119,7 @@ def _with_reference(pairs: dict[str, Rows], kind: str, settings: dict) -> dict:
     smoothing = settings.get("smoothing", 0.0)
     logps, there, answered = _padded(pairs["prompt"] * 2, _both(pairs, ""))
     reference, _, _ = _padded(pairs["prompt"] * 2, _both(pairs, "reference_"))
-    trainer = _trainer(
+    made = trainer(
         DPOTrainer,
         args=SimpleNamespace(gradient_checkpointing_kwargs=None),
         beta=settings["beta"],
@@ -174,13 +134,13 @@ def _with_reference(pairs: dict[str, Rows], kind: str, settings: dict) -> dict:
     count, losses = len(pairs["prompt"]), []
     batches = [[i, i + count] for i in range(count)] if smoothing else [slice(None)]
     for rows in batches:
-        trainer.ref_model = Told(reference[rows].detach())
+        made.ref_model = Told(reference[rows].detach())
         inputs = {
             "input_ids": torch.zeros_like(there[rows]),
             "attention_mask": there[rows],
             "completion_mask": answered[rows],
         }
-        losses.append(trainer._compute_loss(Told(logps[rows]), inputs, False))
+        losses.append(made._compute_loss(Told(logps[rows]), inputs, False))
     loss = torch.stack(losses).mean()
     loss.backward()
     return {"loss": loss.item(), "slopes": _slopes(logps, answered)}
@@ -196,9 +156,9 @@ def _without_reference(pairs: dict[str, Rows], kind: str, settings: dict) -> dic
     logps, there, answered = _padded(pairs["prompt"] * 2, _both(pairs, ""))
     own = {"beta": settings["beta"], "is_encoder_decoder": False, "padding_value": 1}
     if kind == "orpo":
-        trainer = _trainer(ORPOTrainer, **own)
+        made = trainer(ORPOTrainer, **own)
     else:
-        trainer = _trainer(
+        made = trainer(
             CPOTrainer,
             **own,
             loss_type="simpo",
@@ -215,7 +175,7 @@ def _without_reference(pairs: dict[str, Rows], kind: str, settings: dict) -> dic
         batch[f"{side}_input_ids"] = ids
         batch[f"{side}_attention_mask"] = there[rows]
         batch[f"{side}_labels"] = ids.masked_fill(answered[rows] == 0, -100)
-    loss, metrics = trainer.get_batch_loss_metrics(Told(logps), batch)
+    loss, metrics = made.get_batch_loss_metrics(Told(logps), batch)
     loss.backward()
     return {
         "loss": loss.item(),
@@ -232,9 +192,8 @@ def _unpaired(random: np.random.Generator, labels: list[bool], settings: dict) -
     answers, others = (_drawn(random, _between(random, (2, 6), count)) for _ in "ab")
     # mostly likelier than the reference thinks, so that the divergence is above 0
     references = [_near(random, rows, 0.2) for rows in (answers, others)]
-    references[1] = [[x - 0.05 for x in row] for row in references[1]]
-    references[1] = [np.round(row, 4).tolist() for row in references[1]]
-    trainer = _trainer(
+    references[1] = [(np.array(row) - 0.05).round(4).tolist() for row in references[1]]
+    made = trainer(
         KTOTrainer,
         args=SimpleNamespace(gradient_checkpointing_kwargs=None),
         beta=settings["beta"],
@@ -246,7 +205,7 @@ def _unpaired(random: np.random.Generator, labels: list[bool], settings: dict) -
     )
     logps, there, answered = _padded(prompts, answers)
     of_others, others_there, others_answered = _padded(prompts, others)
-    trainer.ref_model = Told(
+    made.ref_model = Told(
         _padded(prompts, references[1])[0].detach(),
         _padded(prompts, references[0])[0].detach(),
     )
@@ -259,7 +218,7 @@ def _unpaired(random: np.random.Generator, labels: list[bool], settings: dict) -
         "KL_attention_mask": others_there,
         "KL_completion_mask": others_answered,
     }
-    loss = trainer._compute_loss(Told(of_others, logps), inputs, False)
+    loss = made._compute_loss(Told(of_others, logps), inputs, False)
     loss.backward()
     return {
         "settings": settings,
@@ -268,7 +227,7 @@ def _unpaired(random: np.random.Generator, labels: list[bool], settings: dict) -
         "others": others,
         "reference_answers": references[0],
         "reference_others": references[1],
-        "far": trainer._metrics["train"]["kl"][0],
+        "far": made._metrics["train"]["kl"][0],
         "loss": loss.item(),
         "slopes": _slopes(logps, answered),
     }
@@ -293,7 +252,7 @@ def _clipped(group: dict, settings: dict) -> dict:
     old, reference = (_padded(prompts, group[n])[0] for n in ("old", "reference"))
     mask = answered[:, 1:]
     whole = {"beta": 0.0, "epsilon_high": 0.2, "importance_sampling_level": "token"}
-    trainer = _trainer(
+    made = trainer(
         GRPOTrainer,
         **(whole | settings),
         epsilon_low=0.2,
@@ -317,7 +276,7 @@ def _clipped(group: dict, settings: dict) -> dict:
         "ref_per_token_logps": reference.detach() * mask,
         "num_items_in_batch": mask.sum(),
     }
-    loss = trainer._compute_loss(Told(new), inputs)
+    loss = made._compute_loss(Told(new), inputs)
     loss.backward()
     assert new.grad is not None
     slopes = [g[: len(row)].tolist() for g, row in zip(new.grad, group["new"])]
@@ -328,7 +287,7 @@ def _advantages(rewards: list[list[float]], scale: str) -> list[list[float]]:
     """What GRPOTrainer makes of the rewards of groups."""
     flat = [{"prompt": ""} for row in rewards for _ in row]
     ids = [[0]] * len(flat)
-    trainer = _trainer(
+    made = trainer(
         GRPOTrainer,
         environment_factories=None,
         environments=None,
@@ -355,10 +314,10 @@ def _advantages(rewards: list[list[float]], scale: str) -> list[list[float]]:
         _pending_extra_logs={},
         _pending_metrics={},
     )
-    trainer._logs["advantages"] = []
-    trainer._generate = lambda _: (ids, ids, None, ids, None, {}, None, None)
-    trainer._calculate_rewards = lambda *_: torch.tensor(rewards).reshape(-1, 1)
-    found = trainer._generate_and_score_completions(flat)["advantages"]
+    made._logs["advantages"] = []
+    made._generate = lambda _: (ids, ids, None, ids, None, {}, None, None)
+    made._calculate_rewards = lambda *_: torch.tensor(rewards).reshape(-1, 1)
+    found = made._generate_and_score_completions(flat)["advantages"]
     return found.reshape(len(rewards), -1).tolist()
 
 

@@ -10,7 +10,15 @@ is --config.field.data.document. General text, some of which is replayed, is
 --config.general.data.paths (Wikipedia's by default). The model is trained on the field
 twice, with general text as a quarter of all rows and without, and `gain` says what each
 has learnt and forgotten. Then it learns to answer: --config.instruct.data.paths names
-the field's questions. ':smoke' takes a tiny model instead. Planned, not run.
+the field's questions. ':smoke' takes a tiny model instead.
+
+Hardware and time: one core of a busy machine, 14 and 19 minutes a training, a quarter
+of an hour for `gain`. Result of medicine, held-out bits a byte with 95 % intervals:
+  the field       0.786 -> 0.692 with replay (-12.0 %, -12.7 to -11.3), 0.683 without
+  general text    1.316 -> 1.133 with replay (-13.9 %, -15.0 to -13.0), 1.286 without
+So nothing was forgotten in 48 steps, and what is replayed is learnt too: the general
+text, a tokenized Wikipedia, was new to the model. The last stage was not run on
+questions of medicine.
 """
 
 from ml_collections import ConfigDict
@@ -81,9 +89,9 @@ def _train(is_smoke: bool) -> ConfigDict:
     train.data.row_length = 256
     train.model.update({"dtype": "bfloat16", "remat": "full", "scan_layers": True})
     train.optimizer.update({"learning_rate": 5e-5, "warmup_steps": 10})
-    train.train.update({"num_steps": 120, "batch_size": 8, "num_microbatches": 2})
+    train.train.update({"num_steps": 48, "batch_size": 8, "num_microbatches": 2})
     train.eval.update({"eval_every": 0, "sample_every": 0, "batch_size": 4})
-    train.checkpoint.update({"save_every": 120, "keep_last": 1, "keep_best": False})
+    train.checkpoint.update({"save_every": 48, "keep_last": 1, "keep_best": False})
     if is_smoke:
         base.smoke_training(train)
         train.data.row_length = 128

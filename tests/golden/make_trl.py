@@ -17,12 +17,12 @@ from typing import Any, Sequence
 
 import numpy as np
 import torch
-
-from tests.golden.trl_trainers import Told, trainer
 import trl
 from trl import DPOTrainer, GRPOTrainer, KTOTrainer
 from trl.experimental.cpo import CPOTrainer
 from trl.experimental.orpo import ORPOTrainer
+
+from tests.golden.trl_trainers import Told, trainer
 
 Rows = list[list[float]]
 # pairs of a batch; tokens of a prompt, of a better answer and of a worse one: at least

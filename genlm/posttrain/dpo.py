@@ -119,9 +119,9 @@ def losses_of(
 ) -> tuple[jax.Array, jax.Array]:
     """The loss [B] and the rewards [B, K] of answers with such log-probabilities.
 
-    dpo: arXiv:2305.18290, equation 7; with smoothing arXiv:2310.12036's cDPO. ipo:
-    arXiv:2310.12036, equation 17, of means over tokens. orpo: arXiv:2403.07691,
-    equation 6. simpo: arXiv:2405.14734, equation 6.
+    dpo: arXiv:2305.18290, equation 7; with smoothing cDPO (E. Mitchell, A Note on DPO
+    with Noisy Preferences, 2023). ipo: arXiv:2310.12036, equation 17, of means over
+    tokens. orpo: arXiv:2403.07691, equation 6. simpo: arXiv:2405.14734, equation 6.
     """
     if config.kind in PER_TOKEN:
         lengths_BK = jnp.maximum(lengths_BK, 1.0)

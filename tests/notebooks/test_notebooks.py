@@ -35,6 +35,11 @@ MADE = {  # what a reader is left with
         "runs/life/exam/results.json",
         "runs/change/adapter/adapter.json",
     ),
+    "06_alignment": (
+        "runs/preferred/reward/results.json",
+        "runs/preferred/dpo/reference.npz",
+        "runs/sums/samples.jsonl",
+    ),
 }
 COLAB = "https://colab.research.google.com/github/genlm/genlm/blob/main/notebooks/"
 

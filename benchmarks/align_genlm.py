@@ -21,7 +21,6 @@ from benchmarks.align import (
     PROMPTS,
     SLOTS,
     TOKENS,
-    UNFINISHED,
     reward,
 )
 from genlm.data.prompts import Prompt
@@ -97,7 +96,6 @@ def make_step(folder: Path) -> pairs.Step:
         tokenizer,
         asked,
         _rewards,
-        UNFINISHED,
         ROLLOUT,
         POLICY,
         reference=None,
@@ -143,7 +141,7 @@ def _asked(rows: list) -> Asked:
     return Asked(prompts, [row["ids"] for row in rows])
 
 
-def _rewards(_: Sequence[Prompt], texts: Sequence[str]) -> np.ndarray:
+def _rewards(_: Sequence[Prompt], texts: Sequence[str], __: Any) -> np.ndarray:
     return np.asarray([reward(text) for text in texts], np.float32)
 
 

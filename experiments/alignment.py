@@ -26,6 +26,7 @@ def preferences(source: str = "") -> ConfigDict:
         }
     )
     config.optimizer.learning_rate = 2e-5
+    config.eval.max_rows = 0
     config.guard.spike = 0.0
     return config
 
@@ -122,6 +123,7 @@ def grpo(source: str = "") -> ConfigDict:
         }
     )
     config.guard.spike = 0.0  # a policy's loss says nothing of how it fares
+    config.checkpoint.keep_best = False
     return config
 
 

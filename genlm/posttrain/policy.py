@@ -74,7 +74,15 @@ class PolicyConfig:
         if min(self.beta, self.entropy) < 0:
             raise UserError("policy.beta or entropy is below 0")
         if bool(self.beta) != (self.kl != "none"):
-            raise UserError("policy.beta is 0 with kl=none, and only there")
+            raise UserError(
+                f"policy.kl is {self.kl!r} and policy.beta {self.beta}: give a beta"
+                " above 0 where a divergence counts, and 0 with kl=none"
+            )
+        if self.kl == "reward" and self.estimator != "k1":
+            raise UserError(
+                f"policy.estimator {self.estimator} in the reward has another optimum,"
+                " or none: take k1 there, or kl=loss"
+            )
         if self.kl == "loss" and self.estimator == "k1":
             raise UserError(
                 "policy.estimator k1 has no gradient in the loss (its mean is 0): take"

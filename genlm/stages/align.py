@@ -83,6 +83,7 @@ def read(config: ConfigDict, critic_config: CriticConfig | None = None) -> Aims:
         "train.probe_every",
         "train.ramp_from",
         "checkpoint.export_every",
+        "checkpoint.keep_best",
     )
     aims = Aims(
         recipe,
@@ -99,7 +100,9 @@ def read(config: ConfigDict, critic_config: CriticConfig | None = None) -> Aims:
 def _check(aims: Aims) -> None:
     """Make sure that groups and parts of a round are what the method needs."""
     rollout, of_policy = aims.rollout, aims.policy
-    if aims.critic is None and rollout.answers < 2 and of_policy.baseline != "none":
+    if aims.critic and (of_policy.baseline, of_policy.scale) != ("none", "none"):
+        raise UserError("policy.baseline and scale are none beside a critic")
+    if rollout.answers < 2 and of_policy.baseline in ("leave_one_out", "group_mean"):
         raise UserError(
             f"rollout.answers is {rollout.answers}: an answer is held against others to"
             " the same prompt, so there must be 2 at least"
@@ -129,7 +132,8 @@ def run(config: ConfigDict, workdir: Path, aims: Aims) -> None:
         )
 
     def make_task(mesh: jax.sharding.Mesh) -> Task:
-        recipes.check_division(aims.recipe, model, 1, mesh)
+        length = aims.rollout.slots + aims.rollout.max_tokens
+        recipes.check_division(aims.recipe, model, length, mesh)
         section, seed = adaptation.read(config), aims.recipe.seed
         adapted = adaptation.of(section, model, source, workdir, seed, mesh)
         reference = _reference(aims.policy, adapted, source)
@@ -207,7 +211,6 @@ def _task(
         tokenizer,
         asked,
         reward,
-        aims.reward.unfinished,
         rollout,
         aims.policy,
         reference,

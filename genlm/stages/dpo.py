@@ -44,7 +44,8 @@ def read(config: ConfigDict) -> tuple[Recipe, DpoConfig]:
     adaptation.read(config)
     recipe = recipes.read(config)
     others = ("train.z_loss", "train.balance_loss", "train.router_z_loss")
-    recipes.refuse(recipe, *others, "train.probe_every", "checkpoint.export_every")
+    refused = ("train.probe_every", "checkpoint.export_every")
+    recipes.refuse(recipe, *others, *refused, "eval.max_rows")
     return recipe, configs.to_dataclass(DpoConfig, config.dpo)
 
 
@@ -54,11 +55,6 @@ def run(config: ConfigDict, workdir: Path) -> None:
     source = interop.find(Path(config.source))
     arrangement = "mismatched" if of_dpo.kind == "kto" else "pairs"
     prepared = preferring.prepared(config, workdir, source, arrangement)
-    if prepared.summary["answers"] > of_dpo.answers:
-        raise UserError(
-            f"data.prepared has {prepared.summary['answers']} answers in a row, and"
-            f" dpo.kind={of_dpo.kind} takes {of_dpo.answers}; prepare it for this"
-        )
     outputs = lineage.read(source).get("outputs")
     of_source = {str(source): {"sha256": lineage.digest(outputs)}}
     model = adaptation.shape(config, source, prepared.tokenizer.vocab_size)

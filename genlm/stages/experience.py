@@ -88,7 +88,6 @@ class Experience:
         tokenizer: Tokenizer,
         asked: Asked,
         reward: Reward,
-        unfinished: float,
         config: RolloutConfig,
         policy_config: PolicyConfig,
         reference: Any,
@@ -97,7 +96,7 @@ class Experience:
         critic_config: CriticConfig | None = None,
     ):
         self._adapted, self._tokenizer, self._asked = adapted, tokenizer, asked
-        self._reward, self._unfinished = reward, unfinished
+        self._reward = reward
         self._config, self._policy, self._critic = config, policy_config, critic_config
         self._reference, self._seed, self._mesh = reference, seed, mesh
         model = adapted.model.without_chance
@@ -158,9 +157,8 @@ class Experience:
             for number, answer in zip(repeated, drawn.answers)
         ]
         prompts = [self._asked.prompts[number] for number in repeated]
-        rewards_B = np.asarray(self._reward(prompts, texts), np.float32)
-        stopped_B = np.asarray([a.stop_reason == "stop" for a in drawn.answers])
-        rewards_B = np.where(stopped_B, rewards_B, np.float32(self._unfinished))
+        stopped = [answer.stop_reason == "stop" for answer in drawn.answers]
+        rewards_B = self._reward(prompts, texts, stopped)
         if not np.isfinite(rewards_B).all():
             raise UserError("a reward is not finite; nothing was trained on")
         return rewards_B

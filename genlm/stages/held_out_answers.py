@@ -49,8 +49,8 @@ class HeldOut:
     def score(self, params: Any) -> dict[str, float]:
         """The mean reward, and how many answers stop by themselves."""
         answers = self._answers(params, self._ids)
-        found = self._reward(self._prompts, self._texts(answers))
         stopped = [answer.stop_reason == "stop" for answer in answers]
+        found = self._reward(self._prompts, self._texts(answers), stopped)
         return {
             "valid_reward": float(found.mean()),
             "valid_stopped": float(np.mean(stopped)),

@@ -36,8 +36,13 @@ def prepared(
         base = tokenizers.load(source / "tokenizer")
         prepare_preferences.run(config, workdir / "data", source, base, arrangement)
     found = Prepared(Path(config.data.prepared or workdir / "data"))
-    if "answers" not in found.summary:
+    if "arrangement" not in found.summary:
         raise UserError(f"data.prepared: {found.folder.parent} has no preferences")
+    if (own := found.summary["arrangement"]) != arrangement:
+        raise UserError(
+            f"data.prepared: {found.folder.parent} holds {own}, and this needs"
+            f" {arrangement}; prepare them for this stage"
+        )
     return found
 
 

@@ -31,6 +31,7 @@ from genlm.data.preference_forms import PREFERENCES, Judged
 from genlm.data.preferences import LeftOut
 from genlm.data.sources import licence
 from genlm.errors import UserError
+from genlm.interop.run import read_config
 from genlm.runs import directory, lineage
 from genlm.runs.progress import track
 from genlm.stages import prepare, rerun
@@ -100,9 +101,10 @@ def run(
         return
     directory.create(workdir)
     tokenizer = tokenizer_of(base, data.template)
+    longest = read_config(source).max_length
 
     def write(folder: Path) -> dict[str, Any]:
-        return _write(data, arrangement, tokenizer, folder)
+        return _write(data, arrangement, longest, tokenizer, folder)
 
     summary = prepare.fill(workdir, own, inputs, tokenizer, write)
     print(_describe(summary), flush=True)
@@ -128,10 +130,14 @@ def _inputs(data: PreferenceDataConfig, source: Path, workdir: Path) -> dict[str
 
 
 def _write(
-    data: PreferenceDataConfig, arrangement: str, tokenizer: Tokenizer, folder: Path
+    data: PreferenceDataConfig,
+    arrangement: str,
+    longest: int,
+    tokenizer: Tokenizer,
+    folder: Path,
 ) -> dict[str, Any]:
     """Write shards and row indexes of both splits; returns the summary."""
-    left_out, too_long, indexes = LeftOut(), 0, {}
+    left_out, too_long, most, indexes = LeftOut(), 0, 0, {}
     arrange = _ARRANGE[arrangement]
     for split, judged in zip(SPLITS, _split(data)):
         kept: list[Row] = []
@@ -139,7 +145,7 @@ def _write(
         with writer:
             found = arrange(judged, data.answers, left_out)
             for row in track(found, f"tokenize {split}", len(found), "comparisons"):
-                documents = _fitting(tokenizer, row, data.row_length)
+                documents = _fitting(tokenizer, row, data.row_length, longest)
                 if documents is None:
                     too_long += 1
                     continue
@@ -150,11 +156,12 @@ def _write(
             indexes[split] = writer.close()
         if not kept:
             raise UserError(
-                f"data: the {split} split has no comparison; {len(judged)} judgements,"
+                f"data: the {split} split has no comparison: {len(judged)} judgements,"
                 f" {too_long} longer than a row of {data.row_length} tokens;"
-                f" {left_out.describe()}"
+                f" {left_out.describe() or 'data.valid_fraction divides them'}"
             )
         _save(folder / split, kept, data.row_length)
+        most = max(most, *(len(row.ranks) for row in kept))
         indexes[split]["rows"] = len(kept)
     is_embedded = data.paths == synthetic_pairs.EMBEDDED
     return {
@@ -162,7 +169,8 @@ def _write(
         "licence": synthetic_pairs.LICENCE if is_embedded else licence(data.paths),
         "vocab_size": tokenizer.vocab_size,
         "row_length": data.row_length,
-        "answers": max(len(row.ranks) for row in kept),
+        "arrangement": arrangement,
+        "answers": most,
         "too_long": too_long,
         "left_out": left_out.describe(),
         **indexes,
@@ -217,7 +225,7 @@ def _mismatched(judged: list[Judged], most: int, left_out: LeftOut) -> list[Row]
     found = _pairs([each for each in judged if len(each.answers) > 1], most, left_out)
     marked = [each for each in judged if len(each.answers) == 1]
     found += [Row([_answered(m, m.answers[0])], m.ranks, (0.0,)) for m in marked]
-    others = [*found[1:], *found[:1]]
+    others = [_of_another_prompt(found, number) for number in range(len(found))]
     return [
         Row(
             [
@@ -229,6 +237,23 @@ def _mismatched(judged: list[Judged], most: int, left_out: LeftOut) -> list[Row]
         )
         for row, other in zip(found, others)
     ]
+
+
+def _of_another_prompt(rows_: list[Row], number: int) -> Row:
+    """The next row whose prompt is another.
+
+    Raises:
+      UserError: all have the same prompt.
+    """
+    own = rows_[number].conversations[0][:-1]
+    for step in range(1, len(rows_)):
+        other = rows_[(number + step) % len(rows_)]
+        if other.conversations[0][:-1] != own:
+            return other
+    raise UserError(
+        "data: dpo.kind=kto holds answers against those to other prompts, and a split"
+        " has one prompt alone; give more, or another data.valid_fraction"
+    )
 
 
 _ARRANGE: dict[str, Callable[[list[Judged], int, LeftOut], list[Row]]] = {
@@ -243,15 +268,19 @@ def _answered(judged: Judged, answer: str) -> list[Message]:
 
 
 def _fitting(
-    tokenizer: Tokenizer, row: Row, slots: int
+    tokenizer: Tokenizer, row: Row, slots: int, longest: int
 ) -> list[tuple[np.ndarray, np.ndarray]] | None:
-    """Ids of each answer's conversation, and what of them is its own: all together fit
-    into `slots`. A longer one loses its first turns, a user's and what follows; None
-    where the last alone is too long."""
-    conversations = row.conversations
+    """Ids of each answer's conversation, and what of them is its own: none is longer
+    than the model looks back, and all together fit into `slots`. A longer one loses its
+    first turns, a user's and what follows, but not a system's; None where the last
+    alone is too long."""
+    first = row.conversations[0]
+    system = first[:1] if first[0]["role"] in ("system", "developer") else []
+    conversations = [each[len(system) :] for each in row.conversations]
     while True:
-        found = [_encoded(tokenizer, each) for each in conversations]
-        if sum(len(ids) for ids, _ in found) <= slots:
+        found = [_encoded(tokenizer, [*system, *each]) for each in conversations]
+        lengths = [len(ids) for ids, _ in found]
+        if sum(lengths) <= slots and max(lengths) <= longest:
             return found
         users = [n for n, m in enumerate(conversations[0]) if m["role"] == "user"]
         if len(users) < 2:

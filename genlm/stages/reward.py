@@ -34,10 +34,9 @@ def read(config: ConfigDict) -> tuple[Recipe, RewardConfig]:
     if not config.data.prepared:
         prepare_preferences.read(config)
     adaptation.read(config)
-    return (
-        recipes.read(config, recipes.NO_TEXT),
-        configs.to_dataclass(RewardConfig, config.reward),
-    )
+    recipe = recipes.read(config, recipes.NO_TEXT)
+    recipes.refuse(recipe, "train.probe_every", "eval.max_rows")
+    return recipe, configs.to_dataclass(RewardConfig, config.reward)
 
 
 def run(config: ConfigDict, workdir: Path) -> None:

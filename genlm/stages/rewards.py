@@ -19,8 +19,9 @@ from genlm.interop.run import find
 from genlm.runs import lineage
 
 MODEL = "model"  # the name of the grader that reward models are
-# rewards [answers] of prompts, one for each answer, and of the answers' texts
-Reward = Callable[[Sequence[Prompt], Sequence[str]], np.ndarray]
+# rewards [answers] of prompts, one for each answer, of the answers' texts, and whether
+# each has stopped by itself
+Reward = Callable[[Sequence[Prompt], Sequence[str], Sequence[bool]], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +30,8 @@ class RewardSection:
 
     models: runs of the reward stage; of several the mean counts, less `doubt` times
       the standard deviation of what they say (arXiv:2310.02743).
-    unfinished: the reward of an answer that has not stopped by itself.
+    unfinished: the reward of an answer that has not stopped by itself; beside reward
+      models, whose scores may be below 0, it has to be below too.
     run_code: let the grader 'code' run what was generated.
     """
 
@@ -46,6 +48,11 @@ class RewardSection:
         if self.models and MODEL not in weights:
             raise UserError(
                 "reward.models are named, and reward.graders has no 'model'"
+            )
+        if self.models and self.unfinished >= 0:
+            raise UserError(
+                f"reward.unfinished is {self.unfinished}, and a reward model's scores"
+                " may be below 0, so that being cut off would pay: give one well below"
             )
         if self.doubt < 0:
             raise UserError("reward.doubt is below 0")
@@ -64,12 +71,14 @@ def of(section: RewardSection) -> Reward:
     weights = graders.parse(section.graders)
     more = {MODEL: _of_models(section)} if section.models else {}
 
-    def reward(prompts: Sequence[Prompt], texts: Sequence[str]) -> np.ndarray:
+    def reward(
+        prompts: Sequence[Prompt], texts: Sequence[str], stopped: Sequence[bool]
+    ) -> np.ndarray:
         rows = [{**each.fields, "messages": each.messages} for each in prompts]
         found = graders.grade_all(
             weights, texts, rows, run_code=section.run_code, more=more
         )
-        return found.total.astype(np.float32)
+        return np.where(stopped, found.total, section.unfinished).astype(np.float32)
 
     return reward
 

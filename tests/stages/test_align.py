@@ -11,7 +11,8 @@ from genlm import stages
 from genlm.errors import UserError
 from genlm.interop import reward_model
 from genlm.interop.run import open_head, open_run, read_params
-from genlm.runs import metrics
+from genlm.runs import metrics, report
+from genlm.stages.prepare import Prepared
 from tests.stages import made
 
 MESSAGE = {"role": "user", "content": "What is 2 + 2?"}
@@ -60,6 +61,7 @@ def _small(config, **changes):
 
 def _preferring(config, preferences: Path, **changes):
     config.data.update({"paths": str(preferences), "row_length": 3 * made.ROW})
+    config.data.valid_fraction = 0.3  # of few prompts
     if "prompts" in config.eval:
         config.eval.update({"prompts": ("1 + 1 =",), "max_tokens": 4})
     return _small(config, **changes)
@@ -144,6 +146,7 @@ def test_a_policy_of_groups(folder, source, rank: int):
     assert rows[0]["clipped"] == 0 and rows[0]["sampler_apart"] < 1e-4
     samples = metrics.read(workdir / "samples.jsonl")[-1]["samples"]
     assert len({each["prompt"] for each in samples}) == 4
+    assert samples[0]["text"][:9] in report.page(workdir, lambda fields: 0)
     open_run(workdir)
 
 
@@ -162,6 +165,9 @@ def test_a_reward_model_teaches_a_policy(folder, source, preferences):
     stages.run(_preferring(alignment.reward(str(source)), preferences), judge)
     recipe = _policy(alignment.grpo(str(source)))
     recipe.reward.update({"graders": ("model:1",), "models": (str(judge),)})
+    with pytest.raises(UserError, match="being cut off would pay"):
+        stages.run(recipe, folder / "taught")
+    recipe.reward.unfinished = -5.0
     stages.run(recipe, folder / "taught")
     rows = [r for r in metrics.read(folder / "taught/metrics.jsonl") if "reward" in r]
     assert rows[0]["reward"] != 0 and rows[0]["equal_groups"] < 1
@@ -189,6 +195,8 @@ def test_equal_rewards_change_nothing_and_are_said(folder, source, capsys):
         ({"reward__graders": ()}, "grader"),
         ({"reward__graders": ("model:1",)}, "model"),
         ({"policy__kl": "loss"}, "policy.beta"),
+        ({"policy__kl": "reward", "policy__beta": 0.1}, "another optimum"),
+        ({"checkpoint__keep_best": True}, "keep_best"),
         ({"train__z_loss": 0.1}, "z_loss"),
         ({"data__valid_fraction": 1e-9}, "held out"),
     ],
@@ -199,13 +207,66 @@ def test_what_makes_no_sense_is_said(tmp_path, source, changes, words: str):
         stages.run(recipe, tmp_path / "run")
 
 
+def test_a_critic_has_no_baseline_beside(tmp_path, source):
+    recipe = _policy(alignment.ppo(str(source)), policy__baseline="group_mean")
+    with pytest.raises(UserError, match="beside a critic"):
+        stages.run(recipe, tmp_path / "run")
+
+
+def test_what_was_prepared_for_another_stage_is_refused(tmp_path, source, preferring):
+    recipe = _small(alignment.dpo(str(source)), dpo__kind="kto")
+    recipe.data = alignment.ConfigDict({"prepared": str(preferring("dpo") / "data")})
+    with pytest.raises(UserError, match="holds pairs, and this needs mismatched"):
+        stages.run(recipe, tmp_path / "run")
+
+
+def test_the_other_prompt_of_a_row_is_another(folder, preferring):
+    """Pairs of one ranking stand side by side, and are not each other's strangers."""
+    prepared = Prepared(preferring("kto") / "data")
+    tokens, rows = prepared.split("train")
+    for row in range(len(rows)):
+        pieces = rows.pieces[rows.starts[row] : rows.starts[row + 1]]
+        texts = [
+            prepared.tokenizer.decode(
+                np.asarray(tokens.shards[s][at : at + n])
+            ).decode()
+            for s, at, n in pieces
+        ]
+        assert len(set(texts)) == len(texts) == 4
+
+
+def test_the_system_turn_of_a_long_conversation_stays(tmp_path, source):
+    """The first turns are left out, and no answer is longer than the model reads."""
+    talk = [{"role": "system", "content": "Be brief."}]
+    for number in range(9):
+        talk.append({"role": "user", "content": f"number {number}?"})
+        talk.append({"role": "assistant", "content": "yes"})
+    path = tmp_path / "long.jsonl"
+    rows = [
+        {"messages": talk[:-1] + [{"role": "user", "content": f"{n}?"}]}
+        | {"answers": ["well", "no"], "ranks": [1, 2]}
+        for n in range(9)
+    ]
+    for row in rows:
+        del row["messages"][-2]  # a user's turn follows an assistant's
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    stages.run(_preferring(alignment.dpo(str(source)), path), tmp_path / "run")
+    prepared = Prepared(tmp_path / "run" / "data")
+    tokens, _ = prepared.split("train")
+    for shard, start, length in tokens.documents:
+        text = prepared.tokenizer.decode(tokens.shards[shard][start : start + length])
+        assert length <= made.ROW
+        assert b"Be brief." in text and b"number 0?" not in text
+
+
 def test_pairs_that_say_nothing_are_an_error(tmp_path, source):
     path = tmp_path / "same.jsonl"
-    row = {"prompt": "Well?", "chosen": "same", "rejected": "same"}
-    path.write_text((json.dumps(row) + "\n") * 9, "utf-8")
+    same = {"chosen": "same", "rejected": "same"}
+    rows = [{"prompt": f"Is it {number}?", **same} for number in range(40)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     for make in (alignment.reward, alignment.dpo):
         recipe = _preferring(make(str(source)), path)
-        with pytest.raises(UserError, match="9 of the same text"):
+        with pytest.raises(UserError, match="of the same text"):
             stages.run(recipe, tmp_path / recipe.stage)
 
 

@@ -24,7 +24,7 @@ from genlm.errors import UserError
 PROMPTS, ANSWERS, SLOTS, TOKENS = 2, 8, 32, 256
 NUM_PROMPTS = 64
 LEARNING_RATE = 1e-6  # so that answers stay as long as they were
-
+UNFINISHED = -1.0
 SHAPES = {"4x128": (4, 128), "6x384": (6, 384)}
 
 

@@ -21,6 +21,7 @@ from benchmarks.align import (
     PROMPTS,
     SLOTS,
     TOKENS,
+    UNFINISHED,
     reward,
 )
 from genlm.data.prompts import Prompt
@@ -141,8 +142,11 @@ def _asked(rows: list) -> Asked:
     return Asked(prompts, [row["ids"] for row in rows])
 
 
-def _rewards(_: Sequence[Prompt], texts: Sequence[str], __: Any) -> np.ndarray:
-    return np.asarray([reward(text) for text in texts], np.float32)
+def _rewards(
+    _: Sequence[Prompt], texts: Sequence[str], stopped: Sequence[bool]
+) -> np.ndarray:
+    found = [reward(text) if s else UNFINISHED for text, s in zip(texts, stopped)]
+    return np.asarray(found, np.float32)
 
 
 if __name__ == "__main__":

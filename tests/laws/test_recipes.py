@@ -20,6 +20,9 @@ OF_A_PACKAGE = tuple(
 )
 PODS = tuple(f"pretrain_{size}" for size in ("125m", "1b", "8b", "70b", "moe_8x"))
 LONG = (
+    "align_best",
+    "align_sums",
+    "preferences",
     "domain",
     "distill",
     "embed_xquad",

@@ -7,7 +7,7 @@ import jax
 from jax import monitoring
 import pytest
 
-from experiments import base
+from experiments import alignment
 from genlm import stages
 from genlm.posttrain import rollout
 from tests.stages import made
@@ -42,6 +42,7 @@ def _prompts(path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes, update, models",
     [
@@ -62,7 +63,7 @@ def test_rounds_compile_once(
 ):
     """The stage itself. Of a low-rank change two models are scored: its base, which is
     the reference, has another tree of parameters."""
-    config = base.grpo(str(source))
+    config = alignment.grpo(str(source))
     config.data.update({"paths": str(_prompts(tmp_path / "asked.jsonl"))})
     config.rollout.update({"answers": 2, "max_tokens": 6, "slots": 128})
     config.train.update({"num_steps": ROUNDS, "batch_size": PROMPTS, "log_every": 1})

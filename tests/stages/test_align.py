@@ -15,6 +15,7 @@ from genlm.runs import metrics, report
 from genlm.stages.prepare import Prepared
 from tests.stages import made
 
+SLOW = pytest.mark.slow
 MESSAGE = {"role": "user", "content": "What is 2 + 2?"}
 
 
@@ -74,7 +75,7 @@ def _policy(config, **changes):
     return _small(config, **changes)
 
 
-@pytest.mark.parametrize("rank", [0, 2])
+@pytest.mark.parametrize("rank", [0, pytest.param(2, marks=SLOW)])
 def test_a_reward_model(folder, source, preferences, rank: int, capsys):
     workdir = folder / f"reward{rank}"
     stages.run(
@@ -108,7 +109,10 @@ def preferring(folder, source, preferences):
     return run
 
 
-@pytest.mark.parametrize("kind", ["dpo", "ipo", "kto", "orpo", "simpo"])
+@pytest.mark.parametrize(
+    "kind",
+    ["dpo", *(pytest.param(k, marks=SLOW) for k in ("ipo", "kto", "orpo", "simpo"))],
+)
 def test_direct_preference(preferring, source, kind: str):
     workdir = preferring(kind)
     rows = metrics.read(workdir / "metrics.jsonl")
@@ -121,6 +125,7 @@ def test_direct_preference(preferring, source, kind: str):
     assert np.any(np.asarray(before["embedding"]) != np.asarray(after["embedding"]))
 
 
+@SLOW
 def test_a_reference_beside_a_change_is_its_base(
     folder, source, preferences, preferring
 ):
@@ -134,7 +139,7 @@ def test_a_reference_beside_a_change_is_its_base(
         np.testing.assert_allclose(pairs[0][split], pairs[1][split], rtol=1e-5)
 
 
-@pytest.mark.parametrize("rank", [0, 2])
+@pytest.mark.parametrize("rank", [0, pytest.param(2, marks=SLOW)])
 def test_a_policy_of_groups(folder, source, rank: int):
     workdir = folder / f"grpo{rank}"
     recipe = _policy(alignment.grpo(str(source)), rollout__answers=4, lora__rank=rank)
@@ -160,6 +165,7 @@ def test_a_policy_with_a_critic(folder, source):
     open_run(workdir)  # and without it, as a model that answers
 
 
+@SLOW
 def test_a_reward_model_teaches_a_policy(folder, source, preferences):
     judge = folder / "judge"
     stages.run(_preferring(alignment.reward(str(source)), preferences), judge)
@@ -173,6 +179,7 @@ def test_a_reward_model_teaches_a_policy(folder, source, preferences):
     assert rows[0]["reward"] != 0 and rows[0]["equal_groups"] < 1
 
 
+@SLOW
 def test_equal_rewards_change_nothing_and_are_said(folder, source, capsys):
     recipe = _policy(alignment.grpo(str(source)))
     recipe.reward.update({"graders": ("exact:0",)})
@@ -220,6 +227,7 @@ def test_what_was_prepared_for_another_stage_is_refused(tmp_path, source, prefer
         stages.run(recipe, tmp_path / "run")
 
 
+@SLOW
 def test_the_other_prompt_of_a_row_is_another(folder, preferring):
     """Pairs of one ranking stand side by side, and are not each other's strangers."""
     prepared = Prepared(preferring("kto") / "data")

@@ -59,7 +59,7 @@ def make_step(folder: Path, dtype: str, batch: dict, parts: int) -> pairs.Step:
     specs = lora.lora_specs(transformer.param_specs(config), CHANGE)
     optimizing = optimizers.OptimizerConfig(learning_rate=1e-3, warmup_steps=1)
     optimizer = optimizers.make_optimizer(optimizing, 10**6, specs)
-    of_model = losses.make_next_token_loss(config, skip_untrained=True)
+    of_model = losses.make_next_token_loss(config)
 
     def loss(params, frozen, rows, key):
         return of_model(lora.adapted(frozen, params, CHANGE), None, rows, key)

@@ -139,14 +139,10 @@ def make_parts(model: TransformerConfig, recipe: Recipe, mesh: Any) -> Parts:
     return training.make_parts(param_specs, loss, recipe, mesh, model.width_ratio)
 
 
-def next_token_loss(
-    model: TransformerConfig, recipe: Recipe, skip_untrained: bool = False
-) -> Loss:
+def next_token_loss(model: TransformerConfig, recipe: Recipe) -> Loss:
     """The loss of a recipe."""
     train = recipe.train
-    return losses.make_next_token_loss(
-        model, train.vocab_chunk, train.shares, skip_untrained
-    )
+    return losses.make_next_token_loss(model, train.vocab_chunk, train.shares)
 
 
 def _measures(

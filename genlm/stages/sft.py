@@ -75,8 +75,7 @@ def _task(
 ) -> Task:
     model, tokenizer = adapted.model, prepared.tokenizer
     evaluation, train = recipe.evaluation, recipe.train
-    is_alone = mesh.size == 1
-    loss = adapted.loss(pretrain.next_token_loss(model, recipe, is_alone))
+    loss = adapted.loss(pretrain.next_token_loss(model, recipe))
     parts = training.make_parts(adapted.specs, loss, recipe, mesh)
     validate = hooks.make_validation(
         prepared,

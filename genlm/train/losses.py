@@ -13,7 +13,6 @@ import jax.numpy as jnp
 from genlm.model import layers, transformer
 from genlm.model.config import TransformerConfig
 
-_PIECE = 64  # tokens whose logits are computed or left out together
 WHOLE_VOCAB = 1 << 16  # a larger vocabulary always goes in chunks, of a quarter of it
 
 Batch = Mapping[str, jax.Array]
@@ -33,16 +32,11 @@ class Shares(NamedTuple):
 
 
 def make_next_token_loss(
-    config: TransformerConfig,
-    vocab_chunk: int = 0,
-    shares: Shares = Shares(),
-    skip_untrained: bool = False,
+    config: TransformerConfig, vocab_chunk: int = 0, shares: Shares = Shares()
 ) -> Loss:
     """Cross-entropy of the next token, in nats, weighted by batch['weights'].
 
     Args:
-      skip_untrained: compute the logits of tokens that have a weight, and few others:
-        for rows of conversations on one device, since it brings tokens together.
       vocab_chunk: vocabulary entries at a time; 0 for all at once, up to WHOLE_VOCAB.
         In chunks the logits [B, T, V] are never whole in memory, and computed twice.
     """
@@ -50,8 +44,9 @@ def make_next_token_loss(
     def next_token_loss(params, frozen, batch, key):
         del frozen
         hidden_BTD, aux, _ = transformer.apply(params, batch, config, key=key)
-        of_tokens = _where_trained if skip_untrained else _of_all
-        target_BT, total_BT = of_tokens(params, hidden_BTD, batch, config, vocab_chunk)
+        target_BT, total_BT = target_and_total(
+            params, hidden_BTD, batch["targets"], config, vocab_chunk
+        )
         loss = jnp.sum((total_BT - target_BT) * batch["weights"])
         sums = {"loss": loss, "weight": jnp.sum(batch["weights"])}
         more = {}
@@ -64,53 +59,6 @@ def make_next_token_loss(
         return sum(more.values(), loss), sums | more
 
     return next_token_loss
-
-
-def _of_all(params, hidden_BTD, batch, config: TransformerConfig, vocab_chunk: int):
-    return target_and_total(params, hidden_BTD, batch["targets"], config, vocab_chunk)
-
-
-def _where_trained(
-    params: Any,
-    hidden_BTD: jax.Array,
-    batch: Batch,
-    config: TransformerConfig,
-    vocab_chunk: int,
-) -> tuple[jax.Array, jax.Array]:
-    """`target_and_total` where there are weights, and 0 elsewhere.
-
-    Tokens that have one are brought to the front, and all are gone through in pieces;
-    of a piece that has none nothing is computed.
-    """
-    weights_N, targets_N = (
-        jnp.asarray(batch[name]).reshape(-1) for name in ("weights", "targets")
-    )
-    order_N = jnp.argsort(weights_N == 0, stable=True)
-    padded_N = jnp.pad(order_N, (0, -len(order_N) % _PIECE), mode="edge")
-    pieces_Pp = padded_N.reshape(-1, _PIECE)
-    hidden_ND = hidden_BTD.reshape(-1, hidden_BTD.shape[-1])
-
-    def of_piece(ids_p):
-        def compute(hidden_pD):
-            return target_and_total(
-                params, hidden_pD[None], targets_N[ids_p][None], config, vocab_chunk
-            )
-
-        def nothing(hidden_pD):
-            return (jnp.zeros((1, _PIECE), jnp.float32),) * 2
-
-        is_trained = jnp.any(weights_N[ids_p] != 0)
-        return jax.lax.cond(is_trained, compute, nothing, hidden_ND[ids_p])
-
-    found = jax.lax.map(of_piece, pieces_Pp)
-    shape = batch["weights"].shape
-
-    def put_back(values: jax.Array) -> jax.Array:
-        sorted_N = values.reshape(-1)[: len(order_N)]
-        return jnp.zeros_like(sorted_N).at[order_N].set(sorted_N).reshape(shape)
-
-    target_BT, total_BT = map(put_back, found)
-    return target_BT, total_BT
 
 
 def token_logprobs(*args: Any, **named: Any) -> jax.Array:

@@ -53,31 +53,3 @@ def test_a_large_vocabulary_goes_in_chunks_by_itself():
     assert f"2,3,{V}" not in str(jax.make_jaxpr(logprobs)(*shapes))
     few = jnp.zeros((1000, D)), jnp.zeros((2, 3, D))
     assert "6,1000]" in str(jax.make_jaxpr(logprobs)(*few))
-
-
-@pytest.mark.parametrize("share", [0.0, 0.02, 0.5, 1.0])
-def test_only_what_is_trained_needs_logits(share: float):
-    """The loss and its gradient are those of all tokens; no piece is lost."""
-    rng = np.random.default_rng(0)
-    params = weights(BASE)
-    ids = rng.integers(0, BASE.vocab_size, (3, 51)).astype(np.int32)
-    batch = {
-        "tokens": ids[:, :-1],
-        "targets": ids[:, 1:],
-        "weights": (rng.random((3, 50)) < share).astype(np.float32),
-        "segments": np.ones((3, 50), np.int32),
-        "positions": np.tile(np.arange(50, dtype=np.int32), (3, 1)),
-    }
-    assert ids[:, 1:].size % 64  # no whole number of pieces
-    found = [
-        jax.value_and_grad(
-            losses.make_next_token_loss(
-                BASE, shares=losses.Shares(z=0.1), skip_untrained=skip
-            ),
-            has_aux=True,
-        )(params, None, batch, None)
-        for skip in (False, True)
-    ]
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), *found
-    )

@@ -111,7 +111,16 @@ class TrainBatches:
         """The rows that stand there in the order of all epochs."""
         ids = np.asarray([self._ids[place] for place in places], np.int64)
         batch = gather(self._tokens, self._rows, ids, self._pad)
-        return batch | {name: each[ids] for name, each in self._beside.items()}
+        return batch | _of_rows(self._beside, ids)
+
+
+def _of_rows(beside: Mapping[str, np.ndarray], ids: np.ndarray) -> Batch:
+    """What stands beside rows `ids`; zeros for an id past the last row."""
+    found = {}
+    for name, each in beside.items():
+        found[name] = each[np.minimum(ids, len(each) - 1)]
+        found[name][ids >= len(each)] = 0
+    return found
 
 
 def valid_batches(
@@ -122,9 +131,12 @@ def valid_batches(
     pad: int,
     process: int = 0,
     num_processes: int = 1,
+    beside: Mapping[str, np.ndarray] = {},
 ) -> Iterator[Batch]:
-    """Every row once, in order; the last batch is filled with rows of PAD."""
+    """Every row once, in order; the last batch is filled with rows of PAD. `beside` as
+    of TrainBatches."""
     share = batch_size // num_processes
     for start in range(0, len(rows), batch_size):
         first = start + process * share
-        yield gather(tokens, rows, np.arange(first, first + share), pad)
+        ids = np.arange(first, first + share)
+        yield gather(tokens, rows, ids, pad) | _of_rows(beside, ids)

@@ -25,7 +25,7 @@ from genlm.posttrain import dpo
 from genlm.posttrain.dpo import DpoConfig
 from genlm.runs import directory, lineage
 from genlm.runs.progress import track
-from genlm.stages import adaptation, hooks, preferring, prepare_preferences
+from genlm.stages import adaptation, hooks, preferring, prepare_preferences, pretrain
 from genlm.stages import recipe as recipes
 from genlm.stages import training
 from genlm.stages.adaptation import Adaptation
@@ -161,7 +161,7 @@ def _task(
     write = hooks.make_writer(model, tokenizer, evaluation, recipe.seed)
     return Task(
         parts,
-        lambda plan: preferring.reader(prepared, beside["train"], recipe, plan, mesh),
+        lambda plan: pretrain.reader(prepared, recipe, plan, mesh, beside["train"]),
         (
             Measure(evaluation.eval_every, adapted.look(validate)),
             Measure(evaluation.sample_every, adapted.look(write), "samples"),

@@ -13,13 +13,10 @@ import numpy as np
 
 from genlm import tokenizer as tokenizers
 from genlm.data import batches
-from genlm.data.batches import TrainBatches
-from genlm.data.plan import Plan
 from genlm.errors import UserError
 from genlm.parallel import hosts, sharding
 from genlm.stages import prepare_preferences
 from genlm.stages.prepare import Prepared
-from genlm.stages.recipe import Recipe
 
 Beside = dict[str, np.ndarray]
 
@@ -46,47 +43,22 @@ def prepared(
     return found
 
 
-def reader(
-    rows: Prepared, beside: Beside, recipe: Recipe, plan: Plan, mesh: jax.sharding.Mesh
-) -> TrainBatches:
-    """This process's part of the batches."""
-    tokens, index = rows.split("train")
-    process, num_processes = sharding.rows_of_process(mesh)
-    return TrainBatches(
-        tokens,
-        index,
-        plan,
-        seed=recipe.seed,
-        pad=rows.tokenizer.special.pad,
-        process=process,
-        num_processes=num_processes,
-        beside=beside,
-    )
-
-
 def in_order(
     rows: Prepared, split: str, beside: Beside, size: int, mesh: jax.sharding.Mesh
 ) -> Iterator[Any]:
     """Every row of a split once, on the devices; the last batch is filled with PAD."""
     tokens, index = rows.split(split)
     process, num_processes = sharding.rows_of_process(mesh)
-    found = batches.valid_batches(
+    for batch in batches.valid_batches(
         tokens,
         index,
         batch_size=size,
         pad=rows.tokenizer.special.pad,
         process=process,
         num_processes=num_processes,
-    )
-    for number, batch in enumerate(found):
-        share = size // num_processes
-        first = number * size + process * share
-        more = {}
-        for name, each in beside.items():
-            there = each[first : first + share]
-            missing = [(0, share - len(there))] + [(0, 0)] * (each.ndim - 1)
-            more[name] = np.pad(there, missing)
-        yield sharding.global_batch(batch | more, mesh)
+        beside=beside,
+    ):
+        yield sharding.global_batch(batch, mesh)
 
 
 def make_validation(

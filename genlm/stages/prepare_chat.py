@@ -30,8 +30,8 @@ READS = ("seed", "data")
 
 
 @dataclasses.dataclass(frozen=True)
-class ChatDataConfig:
-    """What to read; see data.conversations for `paths` and `form`.
+class TurnsConfig:
+    """What to read of rows that are written in a chat format.
 
     valid_paths: what is held out; '' for a share of `paths`, by what is asked.
     template: the model's own or, where it has none, 'chatml'.
@@ -44,7 +44,6 @@ class ChatDataConfig:
     valid_fraction: float
     row_length: int
     template: str
-    prepared: str = ""  # a finished run of this kind to use instead
 
     def __post_init__(self) -> None:
         if not 0 < self.valid_fraction < 1:
@@ -53,6 +52,16 @@ class ChatDataConfig:
             raise UserError("data.row_length is not positive")
         if self.template not in TEMPLATES:
             raise UserError(f"data.template {self.template!r} is none of {TEMPLATES}")
+
+
+@dataclasses.dataclass(frozen=True)
+class ChatDataConfig(TurnsConfig):
+    """Conversations: see data.conversations for `paths` and `form`."""
+
+    prepared: str = ""  # a finished run of this kind to use instead
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         conversations.check_form(self.form)
 
 
@@ -92,7 +101,7 @@ def run(config: ConfigDict, workdir: Path, source: Path, base: Tokenizer) -> Non
     own = ConfigDict({"stage": "prepare_chat", "seed": config.seed})
     own.data = config.data
     rerun.check_kind(own, workdir)
-    inputs = _inputs(data, source, workdir)
+    inputs = of_files(data, source, workdir, conversations.EMBEDDED)
     if rerun.is_finished(own, workdir, inputs):
         return
     directory.create(workdir)
@@ -106,12 +115,14 @@ def run(config: ConfigDict, workdir: Path, source: Path, base: Tokenizer) -> Non
     print(_describe(summary), flush=True)
 
 
-def _inputs(data: ChatDataConfig, source: Path, workdir: Path) -> dict[str, Any]:
-    """Lineage entries of the tokenizer's files and those of the conversations; of the
-    installation's questions, its sources."""
+def of_files(
+    data: TurnsConfig, source: Path, workdir: Path, installed: str
+) -> dict[str, Any]:
+    """Lineage entries of the tokenizer's files and those that are read; of `installed`,
+    which is made of the installation, its sources."""
     files = sorted(p for p in (source / "tokenizer").rglob("*") if p.is_file())
     named = [data.paths, *filter(None, [data.valid_paths])]
-    files += prepare.named_files(named, {conversations.EMBEDDED: embedded.files})
+    files += prepare.named_files(named, {installed: embedded.files})
     return lineage.of_inputs(files, lineage.read(workdir).get("inputs", {}))
 
 

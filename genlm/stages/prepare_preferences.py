@@ -32,11 +32,11 @@ from genlm.data.preferences import LeftOut
 from genlm.data.sources import licence
 from genlm.errors import UserError
 from genlm.interop.run import read_config
-from genlm.runs import directory, lineage
+from genlm.runs import directory
 from genlm.runs.progress import track
 from genlm.stages import prepare, rerun
 from genlm.stages.prepare import SPLITS
-from genlm.stages.prepare_chat import TEMPLATES, tokenizer_of
+from genlm.stages.prepare_chat import TurnsConfig, of_files, tokenizer_of
 from genlm.tokenizer.base import Tokenizer
 
 
@@ -49,30 +49,19 @@ class Row(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class PreferenceDataConfig:
+class PreferenceDataConfig(TurnsConfig):
     """What to read; see data.preferences for `paths` and `form`.
 
-    valid_paths: what is held out; '' for a share of `paths`, by what is asked.
-    template: as of prepare_chat. answers: the most of a row; worse ones are left out.
+    answers: the most of a row; worse ones are left out.
     """
 
-    paths: str
-    valid_paths: str
-    form: str
-    strict: bool
-    valid_fraction: float
-    row_length: int
-    template: str
     answers: int
-    prepared: str = ""
+    prepared: str = ""  # a finished run of this kind to use instead
 
     def __post_init__(self) -> None:
-        if not 0 < self.valid_fraction < 1:
-            raise UserError("data.valid_fraction is not between 0 and 1")
-        if self.row_length < 1 or self.answers < 2:
-            raise UserError("data.row_length is not positive, or answers is below 2")
-        if self.template not in TEMPLATES:
-            raise UserError(f"data.template {self.template!r} is none of {TEMPLATES}")
+        super().__post_init__()
+        if self.answers < 2:
+            raise UserError("data.answers is below 2")
         PREFERENCES.require(self.form)
 
 
@@ -96,7 +85,7 @@ def run(
     own = ConfigDict({"stage": "prepare_preferences", "seed": config.seed})
     own.data, own.arrangement = config.data, arrangement
     rerun.check_kind(own, workdir)
-    inputs = _inputs(data, source, workdir)
+    inputs = of_files(data, source, workdir, synthetic_pairs.EMBEDDED)
     if rerun.is_finished(own, workdir, inputs):
         return
     directory.create(workdir)
@@ -120,13 +109,6 @@ def extras(folder: Path, split: str) -> dict[str, np.ndarray]:
         return {n: np.load(folder / split / f"{n}.npy") for n in ("ranks", "values")}
     except (OSError, ValueError, EOFError) as error:
         raise UserError(f"{folder} is damaged: {error}; prepare it anew") from error
-
-
-def _inputs(data: PreferenceDataConfig, source: Path, workdir: Path) -> dict[str, Any]:
-    files = sorted(p for p in (source / "tokenizer").rglob("*") if p.is_file())
-    named = [data.paths, *filter(None, [data.valid_paths])]
-    files += prepare.named_files(named, {synthetic_pairs.EMBEDDED: embedded.files})
-    return lineage.of_inputs(files, lineage.read(workdir).get("inputs", {}))
 
 
 def _write(

@@ -6,7 +6,7 @@ runs.directory.
 """
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Mapping, NamedTuple
 
 import jax
 from ml_collections import ConfigDict
@@ -190,9 +190,13 @@ def _batches(
 
 
 def reader(
-    prepared: Prepared, recipe: Recipe, plan: Plan, mesh: Any
+    prepared: Prepared,
+    recipe: Recipe,
+    plan: Plan,
+    mesh: Any,
+    beside: Mapping[str, Any] = {},
 ) -> batches.TrainBatches:
-    """This process's part of the batches."""
+    """This process's part of the batches; `beside` as of TrainBatches."""
     tokens, rows = prepared.split("train")
     process, num_processes = sharding.rows_of_process(mesh)
     return batches.TrainBatches(
@@ -203,4 +207,5 @@ def reader(
         pad=prepared.tokenizer.special.pad,
         process=process,
         num_processes=num_processes,
+        beside=beside,
     )

@@ -18,7 +18,7 @@ from genlm.interop.adapter import FOLDER as ADAPTER
 from genlm.posttrain import reward
 from genlm.posttrain.reward import RewardConfig
 from genlm.runs import lineage
-from genlm.stages import adaptation, preferring, prepare_preferences
+from genlm.stages import adaptation, preferring, prepare_preferences, pretrain
 from genlm.stages import recipe as recipes
 from genlm.stages import reward_report, training
 from genlm.stages.adaptation import Adaptation
@@ -87,7 +87,7 @@ def _task(
 
     return Task(
         parts,
-        lambda plan: preferring.reader(prepared, beside["train"], recipe, plan, mesh),
+        lambda plan: pretrain.reader(prepared, recipe, plan, mesh, beside["train"]),
         (Measure(recipe.evaluation.eval_every, headed.look(validate)),),
         float("nan"),  # a score spells no text
         lambda workdir: headed.save(workdir, prepared.tokenizer),

@@ -19,7 +19,6 @@ from genlm import config as configs
 from genlm.data import (
     chat,
     conversations,
-    embedded,
     preferences,
     rows,
     shards,

@@ -110,7 +110,8 @@ class TestTwoTokens:
     """Answers of two tokens: what is learnt of the first depends on the second."""
 
     @pytest.fixture(scope="class")
-    def world(self) -> World:
+    @classmethod
+    def world(cls) -> World:
         rewards = np.random.default_rng(3).normal(size=(4, 4))
         return worlds.make(rewards)
 

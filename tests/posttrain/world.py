@@ -27,7 +27,9 @@ from genlm.train import state as states
 from genlm.train.step import make_train_step
 
 SAMPLING = SamplingConfig(1.0)
-PROMPT = [0]
+# two unlike tokens: with one, an answer that begins with it would be like no answer
+# yet, as a mean of equal values is that value, and no policy could tell them apart
+PROMPT = [0, 1]
 CRITIC = CriticConfig(discount=1.0, decay=1.0, clip=0.0, share=0.5, whiten=False)
 RLOO = {
     "ratio": "token",
@@ -67,11 +69,12 @@ class World(NamedTuple):
         batch = {
             "tokens": rows[:, :-1],
             "segments": np.ones_like(rows[:, :-1]),
-            "positions": np.tile(np.arange(self.length), (len(rows), 1)),
+            "positions": np.tile(np.arange(rows.shape[1] - 1), (len(rows), 1)),
         }
         hidden_BTD, _, _ = transformer.apply(params, batch, self.model)
         logprobs_BT = losses.token_logprobs(params, hidden_BTD, rows[:, 1:], self.model)
-        return np.exp(np.asarray(logprobs_BT).sum(1)).reshape(self.rewards.shape)
+        of_answers_B = np.asarray(logprobs_BT)[:, len(PROMPT) - 1 :].sum(1)
+        return np.exp(of_answers_B).reshape(self.rewards.shape)
 
     @property
     def reference(self) -> np.ndarray:
@@ -158,7 +161,8 @@ def learnt(
         tokens = np.asarray([answer.tokens for answer in drawn.answers])
         rewards = world.rewards[tuple(tokens.T)]
         # what is after the answer is left away
-        batch = {k: v[:, : world.length] for k, v in drawn.batch.items()}
+        length = len(PROMPT) + world.length - 1
+        batch = {k: v[:, :length] for k, v in drawn.batch.items()}
         state, _ = step(state, prepare(state.params, batch, rewards), None)
     final = state.params["model"] if with_critic else state.params
     return world.distribution(final)

@@ -56,7 +56,7 @@ def test_documents_begin_with_their_text_and_any_stop_ends_an_answer(
     assert main([*command, "--json"]) == 0
     row = json.loads(capsys.readouterr().out)
     assert row["stop_reason"] == "stop" and row["tokens"] == []
-    evaluation = hooks.EvalConfig(1, (prompt, ""), 4, 0.0, 1.0)
+    evaluation = hooks.EvalConfig(1, (prompt, ""), False, 4, 0.0, 1.0)
     write = hooks.make_writer(model.config, model.tokenizer, evaluation, seed=0)
     sample, _ = write(model.params)["samples"]
     assert sample["stop_reason"] == "stop" and sample["text"] == ""

@@ -48,6 +48,7 @@ POLICY = PolicyConfig(
     kl="none",
     estimator="k3",
     beta=0.0,
+    target=0.0,
     entropy=0.0,
     baseline="group_mean",
     scale="group",

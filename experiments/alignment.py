@@ -96,6 +96,7 @@ def grpo(source: str = "") -> ConfigDict:
                 "kl": "none",
                 "estimator": "k2",
                 "beta": 0.0,
+                "target": 0.0,
                 "entropy": 0.0,
                 "baseline": "leave_one_out",
                 "scale": "none",
@@ -136,6 +137,35 @@ def ppo(source: str = "") -> ConfigDict:
     config.critic = ConfigDict(
         {"discount": 1.0, "decay": 0.95, "clip": 0.2, "share": 0.5, "whiten": True}
     )
+    return config
+
+
+def sums(stage: str, source: str = "") -> ConfigDict:
+    """A config of grpo or ppo in which a model as small as the life's learns to add."""
+    config = {"grpo": grpo, "ppo": ppo}[stage](source)
+    config.model.dtype = "bfloat16"
+    config.rollout.update({"slots": 32, "max_tokens": 6})
+    config.train.update({"num_steps": 300, "batch_size": 16})
+    if stage == "grpo":
+        config.rollout.answers = 16
+    else:
+        config.train.batch_size = 256
+    config.optimizer.update(
+        {"learning_rate": 5e-4, "warmup_steps": 5, "schedule": "constant"}
+    )
+    config.eval.update(
+        {"eval_every": 50, "sample_every": 50, "batch_size": 64, "max_rows": 256}
+    )
+    config.checkpoint.save_every = 100
+    return config
+
+
+def smoke(config: ConfigDict) -> ConfigDict:
+    """A config of grpo or ppo shrunk to two rounds of a few answers."""
+    config.rollout.update({"answers": 4, "slots": 64, "max_tokens": 4})
+    config.train.update({"num_steps": 2, "batch_size": 8, "log_every": 1})
+    config.eval.update({"batch_size": 8, "max_rows": 8})
+    config.checkpoint.save_every = 1
     return config
 
 

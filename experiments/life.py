@@ -14,7 +14,7 @@ xz given the training text, and 1.899 for a byte 5-gram. With AdamW in place of 
 
 from ml_collections import ConfigDict
 
-from experiments import base
+from experiments import alignment, base
 
 QUESTIONS = ("What is 17 + 25?", "What does str.upper do?", "Reverse the word list.")
 ROW_OF_SMOKE = 128  # tokens: a conversation must fit
@@ -22,7 +22,8 @@ PROMPTS = ("Return a list of", "The following", "If the argument is", "class ", 
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    """Prepare, pre-train, evaluate; each stage in its own folder of the workdir."""
+    """Each stage in its own folder of the workdir; ':smoke' is two steps of each up to
+    the exam, ':smoke-aligned' of all."""
     pretrain = base.pretrain("nano")
     pretrain.tokenizer.update({"kind": "bpe", "vocab_size": 2048})
     heads = {"num_heads": 2, "num_kv_heads": 2, "head_dim": 64}
@@ -33,7 +34,7 @@ def get_config(arg: str = "") -> ConfigDict:
     pretrain.train.update({"num_steps": 3000, "batch_size": 4})
     pretrain.eval.update({"eval_every": 1000, "sample_every": 500, "prompts": PROMPTS})
     pretrain.checkpoint.save_every = 500
-    is_smoke = bool(base.argument(arg, "smoke"))
+    is_smoke = bool(base.argument(arg, "smoke", "smoke-aligned"))
     if is_smoke:
         base.smoke(pretrain)
         pretrain.data.row_length = ROW_OF_SMOKE
@@ -52,16 +53,18 @@ def get_config(arg: str = "") -> ConfigDict:
     exam.tasks.limit = 8 if is_smoke else 200
     pretrain.data = base.of_prepared("prepare")
     del pretrain.tokenizer
-    return ConfigDict(
-        {
-            "stages": ("prepare", "pretrain", "evaluate", "sft", "exam"),
-            "prepare": prepare,
-            "pretrain": pretrain,
-            "evaluate": evaluate,
-            "sft": sft,
-            "exam": exam,
-        }
-    )
+    stages = {
+        "prepare": prepare,
+        "pretrain": pretrain,
+        "evaluate": evaluate,
+        "sft": sft,
+        "exam": exam,
+    }
+    if arg != "smoke":
+        stages |= _aligned(is_smoke)
+        stages["final"] = _evaluation(sft, "grpo", "sft", ("questions",))
+        stages["final"].tasks.limit = exam.tasks.limit
+    return ConfigDict({"stages": tuple(stages), **stages})
 
 
 def _evaluation(
@@ -81,6 +84,28 @@ def _evaluation(
             "tasks": {"names": tasks, "data": "", "limit": 0, "run_code": False},
         }
     )
+
+
+def _aligned(is_smoke: bool) -> dict[str, ConfigDict]:
+    """A reward model and, by the same preferences, a policy; which then learns sums by
+    reward alone."""
+    stages = {"reward": alignment.reward("sft"), "dpo": alignment.dpo("sft")}
+    for config in stages.values():
+        config.data.row_length = 256
+        config.model.dtype = "bfloat16"
+        config.train.update({"num_steps": 200, "batch_size": 8})
+        config.eval.update({"eval_every": 100, "batch_size": 16})
+        config.checkpoint.save_every = 100
+        if is_smoke:
+            base.smoke_training(config)
+            config.data.update({"row_length": 256, "valid_fraction": 0.001})
+            config.eval.batch_size = 8
+    stages["reward"].optimizer.learning_rate = 2e-4
+    stages["dpo"].optimizer.learning_rate = 2e-5
+    stages["grpo"] = alignment.sums("grpo", "dpo")
+    if is_smoke:
+        alignment.smoke(stages["grpo"])
+    return stages
 
 
 def _sft(is_smoke: bool) -> ConfigDict:

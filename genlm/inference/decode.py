@@ -1,10 +1,11 @@
 """DECODING: prompts of ids -> answers of ids, token by token until STOP.
 
 Before: prompts. After: tokenizer.decode. Prompts are padded on the left to one length
-and read at once (prefill); then a compiled loop draws a token a turn until every row
-has met a STOP or the room is used up.
+and read at once (prefill), each once however many answers it gets; then a compiled loop
+draws a token a turn until every row has met a STOP or the room is used up.
 """
 
+import dataclasses
 import functools
 from typing import Any, Iterator, NamedTuple, Sequence
 
@@ -37,13 +38,12 @@ class DecodeState:
     """What the loop carries. M is the most tokens an answer may have."""
 
     turn: jax.Array  # scalar int32: tokens drawn so far
-    next_B: jax.Array  # the position of the next
+    first_B: jax.Array  # the position of the first
     tokens_BM: jax.Array
     logprobs_BM: jax.Array
     lengths_B: jax.Array  # tokens of each answer, STOP counted
     done_B: jax.Array
-    logits_BV: jax.Array
-    cache: Cache
+    cache: Cache  # of all tokens but the last
 
 
 def generate(
@@ -58,9 +58,10 @@ def generate(
     seed: int = 0,
     places: Sequence[int] | None = None,
     slots: int = 0,
+    count: int = 1,
 ) -> list[Answer]:
-    """An answer for each prompt; it depends on the seed and the prompt's own place in
-    the list, not on the other prompts.
+    """An answer for each prompt, or `count` one after another; it depends on the seed
+    and its own place in what is returned, not on the other prompts.
 
     Args:
       places: other places than 0, 1, ...; rows of one place draw the same.
@@ -71,14 +72,17 @@ def generate(
         learnt so many positions.
     """
     check(config, prompts, max_tokens)
+    if places is None:
+        places = range(len(prompts) * count)
     state = _decode(
         params,
         pad_left(prompts, pad, slots),
-        jax.device_get(_keys(seed, range(len(prompts)) if places is None else places)),
+        jax.device_get(_keys(seed, places)),
         np.asarray(stop_ids, np.int32),
         config,
         sampling,
         max_tokens,
+        count,
     )
     tokens, logprobs, lengths = hosts.fetch(
         (state.tokens_BM, state.logprobs_BM, state.lengths_B)
@@ -117,9 +121,11 @@ def stream(
     """
     check(config, [prompt], max_tokens)
     keys, stops = _keys(seed, [0]), jnp.asarray(stop_ids)
-    state = _begin(params, pad_left([prompt], pad), config, max_tokens)
+    read = pad_left([prompt], pad)
+    state = _begin(params, read, keys, stops, config, sampling, max_tokens, 1)
     for turn in range(max_tokens):
-        state = _go_on(params, state, keys, stops, turn + 1, config, sampling)
+        if turn:
+            state = _go_on(params, state, keys, stops, turn + 1, config, sampling)
         token = int(state.tokens_BM[0, turn])
         if state.done_B[0]:
             return
@@ -197,26 +203,49 @@ def prefill(
     return logits_BV, filled
 
 
-@functools.partial(jax.jit, static_argnames=("config", "sampling", "max_tokens"))
-def _decode(params, batch, keys_B, stop_ids, config, sampling, max_tokens):
-    state = _begin(params, batch, config, max_tokens)
+_STATIC = ("config", "sampling", "max_tokens", "count")
+
+
+@functools.partial(jax.jit, static_argnames=_STATIC)
+def _decode(params, batch, keys_B, stop_ids, config, sampling, max_tokens, count):
+    state = _begin(params, batch, keys_B, stop_ids, config, sampling, max_tokens, count)
     return _go_on(params, state, keys_B, stop_ids, max_tokens, config, sampling)
 
 
-@functools.partial(jax.jit, static_argnames=("config", "max_tokens"))
-def _begin(params, batch, config, max_tokens):
-    """The state after the prompts, with room for so many tokens."""
-    B, T = batch["tokens"].shape
-    logits_BV, cache = prefill(params, batch, config, T + max_tokens)
-    return DecodeState(
+@functools.partial(jax.jit, static_argnames=_STATIC)
+def _begin(params, batch, keys_B, stop_ids, config, sampling, max_tokens, count):
+    """The state after the first token of `count` answers to each prompt, with room for
+    `max_tokens`."""
+    slots = batch["tokens"].shape[1] + max_tokens - 1
+    logits_PV, cache = prefill(params, batch, config, slots)
+    first_B, logits_BV = (
+        jnp.repeat(x, count, axis=0) for x in (batch["positions"][:, -1] + 1, logits_PV)
+    )
+    cache = cache.repeated(count)
+    B = first_B.shape[0]
+    state = DecodeState(
         turn=jnp.zeros((), jnp.int32),
-        next_B=batch["positions"][:, -1] + 1,
+        first_B=first_B,
         tokens_BM=jnp.zeros((B, max_tokens), jnp.int32),
         logprobs_BM=jnp.zeros((B, max_tokens), jnp.float32),
         lengths_B=jnp.zeros(B, jnp.int32),
         done_B=jnp.zeros(B, bool),
-        logits_BV=logits_BV,
         cache=cache,
+    )
+    return _drawn(state, logits_BV, keys_B, stop_ids, sampling)
+
+
+def _drawn(state, logits_BV, keys_B, stop_ids, sampling):
+    """The state with a token more in each row."""
+    keys = jax.vmap(jax.random.fold_in, (0, None))(keys_B, state.turn)
+    ids_B, logprobs_B = sample(logits_BV, keys, sampling)
+    return dataclasses.replace(
+        state,
+        turn=state.turn + 1,
+        tokens_BM=state.tokens_BM.at[:, state.turn].set(ids_B),
+        logprobs_BM=state.logprobs_BM.at[:, state.turn].set(logprobs_B),
+        lengths_B=state.lengths_B + ~state.done_B,
+        done_B=state.done_B | jnp.isin(ids_B, stop_ids),
     )
 
 
@@ -225,34 +254,23 @@ def _begin(params, batch, config, max_tokens):
 )
 def _go_on(params, state, keys_B, stop_ids, until, config, sampling):
     """The state after `until` tokens, or as soon as every row has met a STOP."""
-    B = state.done_B.shape[0]
 
     def going(state):
         return (state.turn < until) & ~jnp.all(state.done_B)
 
     def turn(state):
-        keys = jax.vmap(jax.random.fold_in, (0, None))(keys_B, state.turn)
-        ids_B, logprobs_B = sample(state.logits_BV, keys, sampling)
-        lengths_B = state.lengths_B + ~state.done_B
-        done_B = state.done_B | jnp.isin(ids_B, stop_ids)
+        last = state.turn - 1
+        ids_B1 = jax.lax.dynamic_slice_in_dim(state.tokens_BM, last, 1, axis=1)
         column = {
-            "tokens": ids_B[:, None],
-            "segments": jnp.ones((B, 1), jnp.int32),
-            "positions": state.next_B[:, None],
+            "tokens": ids_B1,
+            "segments": jnp.ones_like(ids_B1),
+            "positions": (state.first_B + last)[:, None],
         }
         hidden_BTD, _, cache = transformer.apply(
             params, column, config, cache=state.cache
         )
-        assert cache is not None
-        return DecodeState(
-            turn=state.turn + 1,
-            next_B=state.next_B + 1,
-            tokens_BM=state.tokens_BM.at[:, state.turn].set(ids_B),
-            logprobs_BM=state.logprobs_BM.at[:, state.turn].set(logprobs_B),
-            lengths_B=lengths_B,
-            done_B=done_B,
-            logits_BV=transformer.unembed(params, hidden_BTD[:, 0], config),
-            cache=cache,
-        )
+        logits_BV = transformer.unembed(params, hidden_BTD[:, 0], config)
+        state = dataclasses.replace(state, cache=cache)
+        return _drawn(state, logits_BV, keys_B, stop_ids, sampling)
 
     return jax.lax.while_loop(going, turn, state)

@@ -4,6 +4,7 @@ Rows are padded on the left, so every row writes at the same slot; slots of PAD 
 slots not yet written have segment 0 and are never attended to.
 """
 
+import dataclasses
 from typing import NamedTuple
 
 from flax import struct
@@ -29,6 +30,16 @@ class Cache:
     @property
     def num_slots(self) -> int:
         return self.segments_BS.shape[1]
+
+    def repeated(self, count: int) -> "Cache":
+        """Each row `count` times, one beside another."""
+        return dataclasses.replace(
+            self,
+            k_LBSKH=jnp.repeat(self.k_LBSKH, count, axis=1),
+            v_LBSKH=jnp.repeat(self.v_LBSKH, count, axis=1),
+            segments_BS=jnp.repeat(self.segments_BS, count, axis=0),
+            positions_BS=jnp.repeat(self.positions_BS, count, axis=0),
+        )
 
 
 def empty(

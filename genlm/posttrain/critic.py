@@ -13,10 +13,10 @@ import jax.numpy as jnp
 
 from genlm.errors import UserError
 from genlm.inference.sampling import SamplingConfig
-from genlm.model import heads, transformer
+from genlm.model import heads
 from genlm.model.config import TransformerConfig
 from genlm.model.heads import HeadConfig
-from genlm.posttrain import advantages, policy
+from genlm.posttrain import advantages, groups, policy
 from genlm.posttrain.policy import PolicyConfig
 from genlm.train.losses import Loss
 
@@ -59,7 +59,8 @@ def make_ppo_loss(
 
     def ppo_loss(params, frozen, batch, key):
         del frozen
-        hidden_BTD, _, _ = transformer.apply(params["model"], batch, model, key=key)
+        batch = groups.flat(batch)
+        hidden_BTD = groups.hidden(params["model"], batch, model, key)
         loss, sums = policy.loss_of_hidden(
             params["model"], hidden_BTD, batch, model, sampling, config
         )
@@ -77,7 +78,7 @@ def make_reader(model: TransformerConfig) -> Callable[[Any, Any], jax.Array]:
 
     @jax.jit
     def read(params, batch):
-        hidden_BTD, _, _ = transformer.apply(params["model"], batch, model)
+        hidden_BTD = groups.hidden(params["model"], batch, model)
         return values(params, hidden_BTD) * batch["weights"]
 
     return read

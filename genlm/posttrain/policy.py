@@ -4,10 +4,10 @@ Before: rollout, which gives the log-probabilities that the answers were drawn w
 advantages. After: train.step. Sums, as in train.losses; what they are divided by is
 told by `average`. Everything here is float32.
 
-A batch of answers, B of them, has what data.batches says (weights 1 at the answer's
-tokens, its STOP counted) and, each [B, T] at the targets: logprobs, those of the policy
-that drew the answers; reference, those of the model that it shall stay near; and
-advantages.
+A batch is what genlm.posttrain.groups says, and T is the most tokens of an answer. Its
+arrays, each [B, T] at the targets: weights, 1 at the answer's tokens, its STOP counted;
+logprobs, what the answers were drawn with; reference, those of the model that the
+policy shall stay near; and advantages.
 """
 
 import dataclasses
@@ -21,8 +21,9 @@ from genlm.inference import sampling as samplings
 from genlm.inference.sampling import SamplingConfig
 from genlm.model import transformer
 from genlm.model.config import TransformerConfig
-from genlm.posttrain import advantages
+from genlm.posttrain import advantages, groups
 from genlm.train.losses import Loss
+from genlm.train.step import TrainStep
 
 ESTIMATORS = ("k1", "k2", "k3")
 RATIOS = ("token", "sequence")
@@ -43,6 +44,8 @@ class PolicyConfig:
       (Dr. GRPO, arXiv:2503.20783, which divides by a constant besides).
     kl: the divergence from the reference is taken off the 'reward', is in the 'loss',
       or is left out ('none'); estimator: of it (`divergence`); beta: its share.
+    target: of the divergence, as `kl` in the metrics: beta begins as it is given, and
+      `steered` moves it (kl=reward); 0: it stays.
     entropy: the share of the entropy of each next token, which is learnt too.
     baseline, scale: see advantages.of_groups.
     """
@@ -54,6 +57,7 @@ class PolicyConfig:
     kl: str
     estimator: str
     beta: float
+    target: float
     entropy: float
     baseline: str
     scale: str
@@ -71,8 +75,10 @@ class PolicyConfig:
                 raise UserError(f"policy.{name} {getattr(self, name)!r}: {known}")
         if not 0 <= self.clip_low <= 1 or self.clip_high < 0:
             raise UserError("policy.clip_low is not in [0, 1], or clip_high is below 0")
-        if min(self.beta, self.entropy) < 0:
-            raise UserError("policy.beta or entropy is below 0")
+        if min(self.beta, self.target, self.entropy) < 0:
+            raise UserError("policy.beta, target or entropy is below 0")
+        if self.target and self.kl != "reward":
+            raise UserError("policy.target moves a beta in the reward: kl=reward")
         if bool(self.beta) != (self.kl != "none"):
             raise UserError(
                 f"policy.kl is {self.kl!r} and policy.beta {self.beta}: give a beta"
@@ -105,7 +111,31 @@ def divergence(logprobs: jax.Array, reference: jax.Array, estimator: str) -> jax
     return jnp.expm1(log_r) - log_r
 
 
-def rewarded(config: PolicyConfig, batch: Any, rewards_B: jax.Array) -> jax.Array:
+def kept(config: PolicyConfig) -> dict[str, float]:
+    """What the state of a training keeps for a policy: a beta that moves."""
+    return {"beta": config.beta} if config.target else {}
+
+
+def steered(train_step: TrainStep, config: PolicyConfig) -> TrainStep:
+    """`train_step`, and after it a tenth of what the divergence is off its target, at
+    most a fiftieth, is put on beta or taken off (arXiv:1909.08593, section 2.2)."""
+    if not config.target:
+        return train_step
+
+    def steered_step(state, batch, frozen=None):
+        state, metrics = train_step(state, batch, frozen)
+        off = jnp.clip(metrics["kl"] / config.target - 1.0, -0.2, 0.2)
+        beta = state.extra["beta"]
+        metrics = {**metrics, "beta": beta}
+        extra = {**state.extra, "beta": beta * (1.0 + 0.1 * off)}
+        return dataclasses.replace(state, extra=extra), metrics
+
+    return steered_step
+
+
+def rewarded(
+    config: PolicyConfig, batch: Any, rewards_B: jax.Array, beta: Any
+) -> jax.Array:
     """rewards_BT of tokens: an answer's own at its last, its STOP; at each of them what
     the divergence takes off, where that is in the reward."""
     weights_BT = batch["weights"]
@@ -113,7 +143,7 @@ def rewarded(config: PolicyConfig, batch: Any, rewards_B: jax.Array) -> jax.Arra
     rewards_BT = rewards_B[:, None] * weights_BT * (1 - after_BT)
     if config.kl == "reward":
         gone_BT = divergence(batch["logprobs"], batch["reference"], config.estimator)
-        rewards_BT = rewards_BT - config.beta * gone_BT * weights_BT
+        rewards_BT = rewards_BT - beta * gone_BT * weights_BT
     return rewards_BT
 
 
@@ -129,11 +159,13 @@ def of_groups(
 def make_policy_loss(
     model: TransformerConfig, sampling: SamplingConfig, config: PolicyConfig
 ) -> Loss:
-    """The policy's loss of a batch of answers, drawn as `sampling` says."""
+    """The policy's loss of a batch of answers, folded as groups.folded does, that were
+    drawn as `sampling` says."""
 
     def policy_loss(params, frozen, batch, key):
         del frozen
-        hidden_BTD, _, _ = transformer.apply(params, batch, model, key=key)
+        batch = groups.flat(batch)
+        hidden_BTD = groups.hidden(params, batch, model, key)
         return loss_of_hidden(params, hidden_BTD, batch, model, sampling, config)
 
     return policy_loss
@@ -212,7 +244,7 @@ def make_scorer(model: TransformerConfig, sampling: SamplingConfig) -> Any:
     """score(params, batch): logprobs_BT of the targets, 0 where they have no weight."""
 
     def score(params, batch):
-        hidden_BTD, _, _ = transformer.apply(params, batch, model)
+        hidden_BTD = groups.hidden(params, batch, model)
         logprobs_BTV = distribution(params, hidden_BTD, model, sampling)
         return picked(logprobs_BTV, batch["targets"]) * batch["weights"]
 

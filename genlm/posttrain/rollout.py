@@ -1,4 +1,4 @@
-"""ROLLOUTS: several answers to each prompt, drawn by the policy itself, as rows.
+"""ROLLOUTS: several answers to each prompt, drawn by the policy itself, as a batch.
 
 Before: prompts, and a policy's parameters. After: rewards, advantages, policy. The
 answers come from the real decoder, with the log-probabilities that it drew them with;
@@ -14,6 +14,7 @@ from genlm.inference import decode
 from genlm.inference.decode import Answer
 from genlm.inference.sampling import SamplingConfig
 from genlm.model.config import TransformerConfig
+from genlm.posttrain import groups
 
 # how far the sampler's log-probabilities may be from the trainer's: the most of any
 # token, and the mean of all
@@ -21,12 +22,11 @@ _BOUNDS = {"float32": (1e-4, 1e-4), "bfloat16": (float("inf"), 0.02)}
 
 
 class Rollout(NamedTuple):
-    """Answers to prompts, K of each side by side: answers[p * K + k]; and the batch of
-    their rows, with the sampler's log-probabilities [B, T] in `sampled`."""
+    """Answers to prompts, K of each side by side: answers[p * K + k]; and their batch,
+    as genlm.posttrain.groups has it."""
 
     answers: list[Answer]
-    batch: dict[str, np.ndarray]
-    sampled: np.ndarray
+    batch: dict[str, Any]
 
 
 def roll_out(
@@ -56,55 +56,42 @@ def roll_out(
         raise UserError("a policy draws its answers: the temperature must be above 0")
     if (longest := max(map(len, prompts))) > slots:
         raise UserError(f"a prompt has {longest} tokens, and there is room for {slots}")
-    repeated = [prompt for prompt in prompts for _ in range(count)]
-    first = round_ * len(repeated)
+    B = len(prompts) * count
     answers = decode.generate(
         params,
         config,
-        repeated,
+        prompts,
         max_tokens=max_tokens,
         stop_ids=stop_ids,
         pad=pad,
         sampling=sampling,
         seed=seed,
-        places=range(first, first + len(repeated)),
+        places=range(round_ * B, (round_ + 1) * B),
         slots=slots,
+        count=count,
     )
-    batch, sampled = rows(repeated, answers, slots + max_tokens, pad)
-    return Rollout(answers, batch, sampled)
+    read = decode.pad_left(prompts, pad, slots)
+    return Rollout(answers, {groups.PROMPTS: read, **drawn(answers, max_tokens, pad)})
 
 
-def rows(
-    prompts: Sequence[Sequence[int]], answers: Sequence[Answer], length: int, pad: int
-) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """The batch of prompts with their answers, one a row of `length`, as data.batches
-    has it: weights are 1 where an answer's token, or its STOP, is to be foretold; and
-    sampled_BT, the log-probabilities that those were drawn with."""
-    B = len(prompts)
-    slots_BT = np.full((B, length + 1), pad, np.int32)
-    weights_BT = np.zeros((B, length + 1), np.float32)
-    sampled_BT = np.zeros((B, length + 1), np.float32)
-    segments_BT = np.zeros((B, length + 1), np.int32)
-    for row, (prompt, answer) in enumerate(zip(prompts, answers)):
-        drawn = [*answer.tokens, *([] if answer.stop is None else [answer.stop])]
-        first, last = len(prompt), len(prompt) + len(drawn)
-        slots_BT[row, :first], slots_BT[row, first:last] = prompt, drawn
-        weights_BT[row, first:last] = 1.0
-        sampled_BT[row, first:last] = answer.logprobs
-        segments_BT[row, :last] = 1
-    positions_BT = np.where(segments_BT, np.arange(length + 1), 0).astype(np.int32)
-    batch = {
-        "tokens": slots_BT[:, :-1],
-        "targets": slots_BT[:, 1:],
-        "weights": weights_BT[:, 1:],
-        "segments": segments_BT[:, :-1],
-        "positions": positions_BT[:, :-1],
-    }
-    return batch, sampled_BT[:, 1:]
+def drawn(
+    answers: Sequence[Answer], max_tokens: int, pad: int
+) -> dict[str, np.ndarray]:
+    """Arrays [B, max_tokens] of answers: `targets`, their tokens with the STOP that was
+    met; `weights`, 1 where one is; and the `logprobs` that they were drawn with."""
+    shape = (len(answers), max_tokens)
+    targets_BA = np.full(shape, pad, np.int32)
+    weights_BA, logprobs_BA = np.zeros((2, *shape), np.float32)
+    for row, answer in enumerate(answers):
+        ids = [*answer.tokens, *([] if answer.stop is None else [answer.stop])]
+        targets_BA[row, : len(ids)] = ids
+        weights_BA[row, : len(ids)] = 1.0
+        logprobs_BA[row, : len(ids)] = answer.logprobs
+    return {"targets": targets_BA, "weights": weights_BA, "logprobs": logprobs_BA}
 
 
 def check_parity(
-    sampled_BT: np.ndarray, logprobs_BT: np.ndarray, weights_BT: np.ndarray, dtype: str
+    sampled_BA: np.ndarray, logprobs_BA: np.ndarray, weights_BA: np.ndarray, dtype: str
 ) -> float:
     """The mean distance of the sampler's log-probabilities from the trainer's.
 
@@ -112,7 +99,7 @@ def check_parity(
       UserError: it is more than rounding in `dtype` explains, so that ratios of new and
         old probabilities would mean nothing.
     """
-    apart = np.abs(sampled_BT - logprobs_BT)[weights_BT > 0]
+    apart = np.abs(sampled_BA - logprobs_BA)[weights_BA > 0]
     most, mean = _BOUNDS[dtype]
     if not (apart.max() <= most and apart.mean() <= mean):
         raise UserError(

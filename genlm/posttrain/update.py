@@ -25,18 +25,18 @@ def make_round_step(
     def round_step(state, batch, frozen=None):
         first = state.step
         key = jax.random.fold_in(jax.random.fold_in(state.key, _OF_ORDER), first)
-        B = len(batch["tokens"])
+        P = len(batch["weights"])
 
-        def update(state, ids_b):
-            rows = jax.tree.map(lambda x: x[ids_b], batch)
+        def update(state, ids_p):
+            rows = jax.tree.map(lambda x: x[ids_p], batch)
             state, metrics = train_step(state, rows, frozen)
             return dataclasses.replace(state, step=first), metrics
 
-        orders = jax.vmap(lambda k: jax.random.permutation(k, B))(
+        orders = jax.vmap(lambda k: jax.random.permutation(k, P))(
             jax.random.split(key, num_epochs)
         )
-        ids_Ub = orders.reshape(num_epochs * num_minibatches, -1)
-        state, metrics = jax.lax.scan(update, state, ids_Ub)
+        ids_Up = orders.reshape(num_epochs * num_minibatches, -1)
+        state, metrics = jax.lax.scan(update, state, ids_Up)
         state = dataclasses.replace(state, step=first + 1)
         return state, jax.tree.map(jnp.mean, metrics)
 

@@ -109,12 +109,12 @@ def _check(aims: Aims) -> None:
         )
     if of_policy.baseline == "none" and of_policy.scale == "group":
         raise UserError("policy.scale=group goes with a baseline of the group")
-    rows = aims.recipe.train.batch_size * rollout.answers
+    prompts = aims.recipe.train.batch_size
     parts = rollout.minibatches * aims.recipe.train.num_microbatches
-    if rows % parts:
+    if prompts % parts:
         raise UserError(
-            f"a round has {rows} answers (train.batch_size prompts by rollout.answers),"
-            f" which do not divide into {parts} parts"
+            f"a round has {prompts} prompts (train.batch_size), which do not divide"
+            f" into {parts} parts (rollout.minibatches by train.num_microbatches)"
         )
 
 
@@ -201,9 +201,11 @@ def _task(
         adapted.loss(loss),
         recipe,
         mesh,
-        treat=lambda train_step: update.make_round_step(
-            train_step, rollout.epochs, rollout.minibatches
+        treat=lambda train_step: policy.steered(
+            update.make_round_step(train_step, rollout.epochs, rollout.minibatches),
+            aims.policy,
         ),
+        kept=policy.kept(aims.policy),
     )
     reward = rewards.of(aims.reward)
     drawing = Experience(

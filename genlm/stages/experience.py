@@ -20,7 +20,7 @@ from genlm.data.prompts import Prompt
 from genlm.errors import UserError
 from genlm.inference.sampling import SamplingConfig
 from genlm.parallel import hosts, sharding
-from genlm.posttrain import critic, policy, rollout
+from genlm.posttrain import critic, groups, policy, rollout
 from genlm.posttrain.critic import CriticConfig
 from genlm.posttrain.policy import PolicyConfig
 from genlm.posttrain.rollout import Rollout
@@ -109,21 +109,15 @@ class Experience:
         params = whole["model"] if self._critic else whole
         drawn = self._draw(params, numbers, int(state.step))
         rewards_B = self._rewards(numbers, drawn)
+        apart = self._parity(params, drawn.batch)
         rows = sharding.global_batch(drawn.batch, self._mesh)
-        logprobs_BT = self._score(params, rows)
-        apart = rollout.check_parity(
-            drawn.sampled,
-            hosts.fetch(logprobs_BT),
-            drawn.batch["weights"],
-            self._adapted.model.dtype,
-        )
-        reference_BT = logprobs_BT
+        rows["reference"] = rows["logprobs"]
         if self._reference is not None:
-            reference_BT = self._score(self._reference, rows)
-        rows |= {"logprobs": logprobs_BT, "reference": reference_BT}
+            rows["reference"] = self._score(self._reference, rows)
         said = self._said(rewards_B, drawn, apart, int(state.step))
         weights_BT = rows["weights"]
-        rewards_BT = policy.rewarded(self._policy, rows, jnp.asarray(rewards_B))
+        beta = state.extra.get("beta", self._policy.beta)
+        rewards_BT = policy.rewarded(self._policy, rows, jnp.asarray(rewards_B), beta)
         if self._critic is None:
             rows["advantages"] = policy.of_groups(
                 self._policy, rewards_BT, weights_BT, self._config.answers
@@ -131,7 +125,18 @@ class Experience:
         else:
             values_BT = self._values(whole, rows)
             rows |= critic.targets(self._critic, rewards_BT, values_BT, weights_BT)
-        return rows, said
+        return groups.folded(rows), said
+
+    def _parity(self, params: Any, batch: Any) -> float:
+        """How far the sampler is from the trainer, in the round's first group (on each
+        device): what answers were drawn with is what ratios are held against."""
+        part = groups.first(batch, sharding.ways(self._mesh, "batch"))
+        placed = sharding.global_batch(part, self._mesh)
+        logprobs_BT = hosts.fetch(self._score(params, placed))
+        dtype = self._adapted.model.dtype
+        return rollout.check_parity(
+            part["logprobs"], logprobs_BT, part["weights"], dtype
+        )
 
     def _draw(self, params: Any, numbers: list[int], round_: int) -> Rollout:
         special = self._tokenizer.special

@@ -47,6 +47,7 @@ class Parts(NamedTuple):
     optimizer: Any
     train_step: Any
     ema: bool
+    kept: states.Kept
 
 
 class Measure(NamedTuple):
@@ -170,11 +171,13 @@ def make_parts(
     mesh: jax.sharding.Mesh,
     width_ratio: float = 1.0,
     treat: Callable[[TrainStep], TrainStep] = lambda train_step: train_step,
+    kept: states.Kept = states.NOTHING,
 ) -> Parts:
     """The compiled step of a recipe for parameters of `param_specs`.
 
     Args:
       treat: makes the step that is compiled of a plain one.
+      kept: see train.state.
     """
     train, optimizing = recipe.train, recipe.optimizing
     optimizer = optimizers.make_optimizer(
@@ -196,11 +199,11 @@ def make_parts(
         donate_argnums=0,
         compiler_options=OPTIONS if sharding.platform() == "tpu" else None,
         out_shardings=(
-            states.shardings(param_specs, optimizer, mesh, ema),
+            states.shardings(param_specs, optimizer, mesh, ema, kept),
             sharding.replicated(mesh),
         ),
     )
-    return Parts(param_specs, optimizer, train_step, ema)
+    return Parts(param_specs, optimizer, train_step, ema, kept)
 
 
 class _Run(NamedTuple):
@@ -327,7 +330,8 @@ def _state(
     where = f"from step {start or 0} on {mesh.size} {jax.default_backend()} device(s)"
     size = f"{specs.count(parts.specs):,} parameters"
     print(f"{size}, {where}", flush=True)
-    abstract = states.abstract(parts.specs, parts.optimizer, mesh, parts.ema)
+    of_state = (parts.ema, parts.kept)
+    abstract = states.abstract(parts.specs, parts.optimizer, mesh, *of_state)
     hosts.require_memory(
         abstract,
         f"{size} and their optimizer",
@@ -335,7 +339,7 @@ def _state(
     )
     if start is None:
         return task.adopt(
-            states.born_sharded(parts.specs, parts.optimizer, mesh, seed, parts.ema)
+            states.born_sharded(parts.specs, parts.optimizer, mesh, seed, *of_state)
         )
     return loop.join(checkpoint.restore(workdir, start, loop.split(abstract)))
 

@@ -1,7 +1,8 @@
 """THE TRAIN STATE: everything that a step changes, in one pytree."""
 
 import dataclasses
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Mapping
 
 from flax import struct, traverse_util
 import jax
@@ -13,6 +14,9 @@ from genlm.parallel import sharding
 from genlm.parallel import specs as parameters
 from genlm.train import spikes
 
+Kept = Mapping[str, float]  # numbers that an algorithm begins with, by their names
+NOTHING: Kept = MappingProxyType({})
+
 
 @struct.dataclass
 class TrainState:
@@ -23,7 +27,7 @@ class TrainState:
     opt_state: Any
     key: Any  # the run's key; a step's own is fold_in(key, step)
     ema: Any = None  # a running average of params
-    extra: Any = None  # what an algorithm keeps: {"losses_W": the last ones}
+    extra: Any = None  # what an algorithm keeps: {"losses_W": the last ones, **kept}
 
 
 def make(
@@ -31,11 +35,13 @@ def make(
     optimizer: optax.GradientTransformation,
     seed: jax.Array,
     ema: bool = False,
+    kept: Kept = NOTHING,
 ) -> TrainState:
     """A fresh state; every array depends on `seed` and its own path only.
 
     Args:
       ema: keep an average of the parameters too.
+      kept: what `extra` holds besides.
     """
     init_key, key = jax.random.split(jax.random.PRNGKey(seed))
     params = parameters.initialize(specs, init_key)
@@ -45,7 +51,10 @@ def make(
         opt_state=optimizer.init(params),
         key=key,
         ema=params if ema else None,
-        extra={"losses_W": spikes.empty()},
+        extra={
+            "losses_W": spikes.empty(),
+            **{name: jnp.float32(value) for name, value in kept.items()},
+        },
     )
 
 
@@ -64,6 +73,7 @@ def shardings(
     optimizer: optax.GradientTransformation,
     mesh: Mesh,
     ema: bool = False,
+    kept: Kept = NOTHING,
 ) -> TrainState:
     """The tree of NamedSharding of a state: what an optimizer keeps for a parameter, in
     its shape, lives as the parameter does; anything else is whole everywhere."""
@@ -87,7 +97,7 @@ def shardings(
         opt_state=of_optimizer,
         key=whole,
         ema=of_params if ema else None,
-        extra={"losses_W": whole},
+        extra={"losses_W": whole, **{name: whole for name in kept}},
     )
 
 
@@ -96,12 +106,15 @@ def abstract(
     optimizer: optax.GradientTransformation,
     mesh: Mesh,
     ema: bool = False,
+    kept: Kept = NOTHING,
 ) -> TrainState:
     """Shapes, types and shardings of a state, to restore into."""
     return jax.tree.map(
         lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
-        jax.eval_shape(lambda: make(specs, optimizer, jnp.zeros((), jnp.int32), ema)),
-        shardings(specs, optimizer, mesh, ema),
+        jax.eval_shape(
+            lambda: make(specs, optimizer, jnp.zeros((), jnp.int32), ema, kept)
+        ),
+        shardings(specs, optimizer, mesh, ema, kept),
     )
 
 
@@ -111,11 +124,12 @@ def born_sharded(
     mesh: Mesh,
     seed: int,
     ema: bool = False,
+    kept: Kept = NOTHING,
 ) -> TrainState:
     """A fresh state of which no device ever held more than its share."""
     with jax.set_mesh(mesh):
         init = jax.jit(
-            lambda s: make(specs, optimizer, s, ema),
-            out_shardings=shardings(specs, optimizer, mesh, ema),
+            lambda s: make(specs, optimizer, s, ema, kept),
+            out_shardings=shardings(specs, optimizer, mesh, ema, kept),
         )
         return init(jnp.asarray(seed, jnp.int32))

@@ -18,6 +18,7 @@ KINDS = {
         "policy.kl": "reward",
         "policy.estimator": "k1",
         "policy.beta": 0.05,
+        "policy.target": 0.1,
         "rollout.epochs": 2,
         "rollout.minibatches": 2,
     },

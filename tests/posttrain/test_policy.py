@@ -12,6 +12,7 @@ import pytest
 from genlm.errors import UserError
 from genlm.posttrain import critic, policy
 from genlm.posttrain.policy import PolicyConfig
+from genlm.train import state as states
 from tests.posttrain.world import RLOO
 
 CONFIG = PolicyConfig(**RLOO)
@@ -89,16 +90,32 @@ def test_averages_by_hand(average: str, expected: float):
     np.testing.assert_allclose(jnp.sum(values * share) / weight, expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("kl, factor", [(0.5, 1.0), (0.55, 1.01), (9, 1.02), (0, 0.98)])
+def test_beta_goes_after_the_target(kl: float, factor: float):
+    """A tenth of what the divergence is off, and a fiftieth at most."""
+    config = _config(kl="reward", estimator="k1", target=0.5)
+    state = states.TrainState(0, {}, {}, None, extra=policy.kept(config))
+
+    def train_step(state, batch, frozen):
+        return state, {"kl": jnp.float32(kl)}
+
+    after, metrics = policy.steered(train_step, config)(state, {})
+    assert metrics["beta"] == config.beta
+    np.testing.assert_allclose(after.extra["beta"], config.beta * factor, rtol=1e-6)
+    assert policy.steered(train_step, _config()) is train_step
+    assert policy.kept(_config()) == {}
+
+
 def test_the_reward_is_read_at_the_last_token():
     batch = {
         "weights": WEIGHTS,
         "logprobs": jnp.full((2, 4), -1.0),
         "reference": jnp.full((2, 4), -1.5),
     }
-    plain = policy.rewarded(_config(), batch, jnp.asarray([2.0, 3.0]))
+    plain = policy.rewarded(_config(), batch, jnp.asarray([2.0, 3.0]), 9.0)
     np.testing.assert_allclose(plain, [[0, 0, 2, 0], [0, 0, 0, 3]])
     config = _config(kl="reward", estimator="k1")
-    less = policy.rewarded(config, batch, jnp.asarray([2.0, 3.0]))
+    less = policy.rewarded(config, batch, jnp.asarray([2.0, 3.0]), config.beta)
     taken = -0.25 * np.asarray(WEIGHTS)  # beta times half a nat
     np.testing.assert_allclose(less, plain + taken, rtol=1e-6)
 

@@ -18,7 +18,7 @@ from genlm.model.config import TransformerConfig
 from genlm.model.heads import head_specs
 from genlm.parallel import mesh as meshes
 from genlm.parallel import specs as parameters
-from genlm.posttrain import critic, policy, rollout
+from genlm.posttrain import critic, groups, policy, rollout
 from genlm.posttrain.critic import CriticConfig
 from genlm.posttrain.policy import PolicyConfig
 from genlm.train import losses
@@ -39,6 +39,7 @@ RLOO = {
     "kl": "loss",
     "estimator": "k2",
     "beta": 0.5,
+    "target": 0.0,
     "entropy": 0.0,
     "baseline": "leave_one_out",
     "scale": "none",
@@ -160,10 +161,8 @@ def learnt(
         )
         tokens = np.asarray([answer.tokens for answer in drawn.answers])
         rewards = world.rewards[tuple(tokens.T)]
-        # what is after the answer is left away
-        length = len(PROMPT) + world.length - 1
-        batch = {k: v[:, :length] for k, v in drawn.batch.items()}
-        state, _ = step(state, prepare(state.params, batch, rewards), None)
+        batch = prepare(state.params, jax.tree.map(jnp.asarray, drawn.batch), rewards)
+        state, _ = step(state, groups.folded(batch), None)
     final = state.params["model"] if with_critic else state.params
     return world.distribution(final)
 
@@ -176,11 +175,8 @@ def _prepared(
     read = critic.make_reader(world.model)
 
     def prepare(params: Any, batch: Any, rewards_B: Any) -> Any:
-        of_model = params["model"] if with_critic else params
-        logprobs_BT = score(of_model, batch)
-        reference_BT = score(world.params, batch)
-        batch = batch | {"logprobs": logprobs_BT, "reference": reference_BT}
-        rewards_BT = policy.rewarded(config, batch, jnp.asarray(rewards_B))
+        batch = batch | {"reference": score(world.params, batch)}
+        rewards_BT = policy.rewarded(config, batch, jnp.asarray(rewards_B), config.beta)
         if not with_critic:
             found_BT = policy.of_groups(config, rewards_BT, batch["weights"], answers)
             return batch | {"advantages": found_BT}

@@ -157,9 +157,14 @@ def test_a_policy_of_groups(folder, source, rank: int):
 
 def test_a_policy_with_a_critic(folder, source):
     workdir = folder / "ppo"
-    stages.run(_policy(alignment.ppo(str(source))), workdir)
+    recipe = _policy(alignment.ppo(str(source)))
+    recipe.policy.update({"kl": "reward", "estimator": "k1"})
+    recipe.policy.update({"beta": 0.1, "target": 1.0})
+    stages.run(recipe, workdir)
     rows = [r for r in metrics.read(workdir / "metrics.jsonl") if "reward" in r]
     assert all(row["value_loss"] > 0 for row in rows)
+    # the divergence is far below its target, and its share becomes less
+    assert [row["beta"] for row in rows] == pytest.approx([0.1, 0.1 * 0.98])
     _, head, params = open_head(workdir)
     assert head.labels == ("value",) and np.any(np.asarray(params["weight"]) != 0)
     open_run(workdir)  # and without it, as a model that answers

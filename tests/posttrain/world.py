@@ -5,8 +5,10 @@ their probabilities; the policy is a transformer of the project, its answers com
 the decoder, and what trains it are the functions that the stages call.
 """
 
+import dataclasses
+import functools
 import itertools
-from typing import Any, Callable, NamedTuple
+from typing import Any, Callable
 
 import jax
 import jax.numpy as jnp
@@ -46,7 +48,8 @@ RLOO = {
 }
 
 
-class World(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class World:
     """rewards [V] or [V, V]: of each answer, of one token or of two."""
 
     model: TransformerConfig
@@ -77,7 +80,7 @@ class World(NamedTuple):
         of_answers_B = np.asarray(logprobs_BT)[:, len(PROMPT) - 1 :].sum(1)
         return np.exp(of_answers_B).reshape(self.rewards.shape)
 
-    @property
+    @functools.cached_property
     def reference(self) -> np.ndarray:
         return self.distribution(self.params)
 

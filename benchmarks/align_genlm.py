@@ -26,6 +26,7 @@ from benchmarks.align import (
 )
 from genlm.data.prompts import Prompt
 from genlm.errors import UserError
+from genlm.evaluate.graders import Scores
 from genlm.interop import bring, hf_config, weights
 from genlm.model.config import TransformerConfig
 from genlm.parallel import hosts
@@ -145,9 +146,9 @@ def _asked(rows: list) -> Asked:
 
 def _rewards(
     _: Sequence[Prompt], texts: Sequence[str], stopped: Sequence[bool]
-) -> np.ndarray:
+) -> Scores:
     found = [reward(text) if s else UNFINISHED for text, s in zip(texts, stopped)]
-    return np.asarray(found, np.float32)
+    return Scores(np.asarray(found, np.float32), {})
 
 
 if __name__ == "__main__":

@@ -49,8 +49,7 @@ def get_config(arg: str = "") -> ConfigDict:
     evaluate = _evaluation(pretrain, "pretrain", "prepare", ())
     evaluate.order = 2 if is_smoke else 5
     sft = _sft(is_smoke)
-    exam = _evaluation(sft, "sft", "", ("questions",))
-    exam.tasks.limit = 8 if is_smoke else 200
+    exam = _exam(sft, "sft", is_smoke)
     pretrain.data = base.of_prepared("prepare")
     del pretrain.tokenizer
     stages = {
@@ -62,8 +61,7 @@ def get_config(arg: str = "") -> ConfigDict:
     }
     if arg != "smoke":
         stages |= _aligned(is_smoke)
-        stages["final"] = _evaluation(sft, "grpo", "sft", ("questions",))
-        stages["final"].tasks.limit = exam.tasks.limit
+        stages["final"] = _exam(sft, "grpo", is_smoke)
     return ConfigDict({"stages": tuple(stages), **stages})
 
 
@@ -86,12 +84,20 @@ def _evaluation(
     )
 
 
+def _exam(sft: ConfigDict, source: str, is_smoke: bool) -> ConfigDict:
+    """Of a stage whose model answers: new questions, and the text it has read once."""
+    exam = _evaluation(sft, source, "prepare", ("questions",))
+    exam.tasks.limit = 8 if is_smoke else 200
+    exam.order = 0
+    return exam
+
+
 def _aligned(is_smoke: bool) -> dict[str, ConfigDict]:
     """A reward model and, by the same preferences, a policy; which then learns sums by
     reward alone."""
     stages = {"reward": alignment.reward("sft"), "dpo": alignment.dpo("sft")}
     for config in stages.values():
-        config.data.row_length = 256
+        config.data.row_length = 128
         config.model.dtype = "bfloat16"
         config.train.update({"num_steps": 200, "batch_size": 8})
         config.eval.update({"eval_every": 100, "batch_size": 16})

@@ -29,6 +29,15 @@ def numeric(answer: str, reference: str) -> float:
     return float(number(answer) is not None and number(answer) == number(reference))
 
 
+def near(answer: str, reference: str) -> float:
+    """1 where both give the same number, and the less the further it is off: 0 from as
+    far off as the right one is from 0. What is nearly right is a step on the way."""
+    ours, right = number(answer), number(reference)
+    if ours is None or right is None:
+        return 0.0
+    return max(0.0, 1.0 - float(abs(ours - right) / max(abs(right), Decimal(1))))
+
+
 def f1(answer: str, reference: str) -> float:
     """The harmonic mean of precision and recall of words, as SQuAD counts them
     (https://arxiv.org/abs/1606.05250): without case, punctuation and articles."""
@@ -73,6 +82,7 @@ def _words(text: str) -> list[str]:
 COMPARISONS: dict[str, Callable[[str, str], float]] = {
     "exact": exact,
     "numeric": numeric,
+    "near": near,
     "f1": f1,
     "regex": regex,
 }

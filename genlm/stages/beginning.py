@@ -16,6 +16,7 @@ from genlm.model.config import TransformerConfig
 from genlm.model.sizes import HOW
 from genlm.runs import lineage
 from genlm.stages.prepare import Prepared
+from genlm.tokenizer.controls import BASE
 from genlm.train import state as states
 from genlm.train.state import TrainState
 
@@ -64,18 +65,27 @@ def of(config: ConfigDict, prepared: Prepared) -> Beginning:
     return Beginning(model, source, {str(source): {"sha256": lineage.digest(outputs)}})
 
 
-def check_tokenizers(*folders: Path) -> None:
+def tokenizer_of_text(run: Path, prepared: Prepared) -> Path:
+    """The folder of the tokenizer that a run's model reads such data with: where the
+    data has no tokens of a chat, which come after all others, those of the text."""
+    folder = run / "tokenizer"
+    whole, of_data = folder / BASE, prepared.folder / "tokenizer" / BASE
+    return whole if whole.is_dir() and not of_data.is_dir() else folder
+
+
+def check_tokenizers(own: Path, of_data: Path) -> None:
     """Make sure that a model was trained on the tokens of this data.
 
     Raises:
       UserError: it reads others.
     """
     hashes = [
-        {p.name: lineage.sha256(p) for p in folder.iterdir()} for folder in folders
+        {p.relative_to(each): lineage.sha256(p) for p in each.rglob("*") if p.is_file()}
+        for each in (own, of_data)
     ]
     if hashes[0] != hashes[1]:
         raise UserError(
-            f"{folders[0]} and {folders[1]} differ: the model reads other tokens than"
+            f"{own} and {of_data} differ: the model reads other tokens than"
             " data.prepared holds; name the data that it was trained on, or prepare"
             " with tokenizer.kind=run"
         )

@@ -136,7 +136,7 @@ def _answered(
                 answer_text(opened.tokenizer, p, a.tokens) for p, a in zip(ids, answers)
             ]
             stopped = np.asarray([a.stop_reason == "stop" for a in answers])
-            rewards_B = reward(prompts, texts, stopped.tolist())
+            rewards_B = reward(prompts, texts, stopped.tolist()).total
             rewards_PK = rewards_B.reshape(-1, count)
             found["mean"] += rewards_PK.mean(1).tolist()
             found["best"] += rewards_PK.max(1).tolist()

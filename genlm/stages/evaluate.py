@@ -20,8 +20,7 @@ from genlm.parallel import mesh as meshes
 from genlm.parallel import sharding
 from genlm.runs import directory, lineage
 from genlm.runs.progress import track
-from genlm.stages import measuring, rerun
-from genlm.stages.beginning import check_tokenizers
+from genlm.stages import beginning, measuring, rerun
 from genlm.stages.hooks import EvalConfig, make_validation, make_writer
 from genlm.stages.measuring import TasksConfig
 from genlm.stages.prepare import Prepared
@@ -39,8 +38,8 @@ class Asked(NamedTuple):
 
 def read(config: ConfigDict) -> Asked:
     """What this stage reads of a config, checked."""
-    if type(config.order) is not int or config.order < 1:
-        raise UserError(f"order {config.order!r} is not a positive number")
+    if type(config.order) is not int or config.order < 0:
+        raise UserError(f"order {config.order!r} is no number from 0 up")
     if not is_choice(str(config.checkpoint)):
         raise UserError(
             f"checkpoint {config.checkpoint!r} is not 'last', 'best', a step or"
@@ -76,10 +75,12 @@ def run(config: ConfigDict, workdir: Path) -> None:
     write = make_writer(opened.config, opened.tokenizer, asked.evaluation, config.seed)
     results: dict[str, Any] = {}
     if prepared:
-        check_tokenizers(source / "tokenizer", prepared.folder / "tokenizer")
+        read_with = beginning.tokenizer_of_text(source, prepared)
+        beginning.check_tokenizers(read_with, prepared.folder / "tokenizer")
         _note_other_data(source, prepared)
         bits = _held_out(opened, prepared, asked.evaluation)
-        results["bits_per_byte"] = bits | _baselines(prepared, config.order)
+        others = _baselines(prepared, config.order) if config.order else {}
+        results["bits_per_byte"] = bits | others
     found = measuring.measure(opened, source, questions)
     results |= {"tasks": found.tasks} if questions else {}
     results |= write(opened.params)

@@ -18,6 +18,7 @@ import numpy as np
 from genlm.data.plan import Plan
 from genlm.data.prompts import Prompt
 from genlm.errors import UserError
+from genlm.evaluate.graders import Scores
 from genlm.inference.sampling import SamplingConfig
 from genlm.parallel import hosts, sharding
 from genlm.posttrain import critic, groups, policy, rollout
@@ -108,13 +109,14 @@ class Experience:
         whole = self._adapted.model_of(state.params, self._adapted.frozen)
         params = whole["model"] if self._critic else whole
         drawn = self._draw(params, numbers, int(state.step))
-        rewards_B = self._rewards(numbers, drawn)
+        scores = self._scores(numbers, drawn)
+        rewards_B = scores.total
         apart = self._parity(params, drawn.batch)
         rows = sharding.global_batch(drawn.batch, self._mesh)
         rows["reference"] = rows["logprobs"]
         if self._reference is not None:
             rows["reference"] = self._score(self._reference, rows)
-        said = self._said(rewards_B, drawn, apart, int(state.step))
+        said = self._said(scores, drawn, apart, int(state.step))
         weights_BT = rows["weights"]
         beta = state.extra.get("beta", self._policy.beta)
         rewards_BT = policy.rewarded(self._policy, rows, jnp.asarray(rewards_B), beta)
@@ -154,8 +156,8 @@ class Experience:
             round_=round_,
         )
 
-    def _rewards(self, numbers: list[int], drawn: Rollout) -> np.ndarray:
-        """rewards_B of the answers; an answer that was cut off has its own."""
+    def _scores(self, numbers: list[int], drawn: Rollout) -> Scores:
+        """Rewards of the answers; an answer that was cut off has its own."""
         repeated = [n for n in numbers for _ in range(self._config.answers)]
         texts = [
             answer_text(self._tokenizer, self._asked.ids[number], answer.tokens)
@@ -163,16 +165,16 @@ class Experience:
         ]
         prompts = [self._asked.prompts[number] for number in repeated]
         stopped = [answer.stop_reason == "stop" for answer in drawn.answers]
-        rewards_B = self._reward(prompts, texts, stopped)
-        if not np.isfinite(rewards_B).all():
+        scores = self._reward(prompts, texts, stopped)
+        if not np.isfinite(scores.total).all():
             raise UserError("a reward is not finite; nothing was trained on")
-        return rewards_B
+        return scores
 
     def _said(
-        self, rewards_B: np.ndarray, drawn: Rollout, apart: float, round_: int
+        self, scores: Scores, drawn: Rollout, apart: float, round_: int
     ) -> dict[str, float]:
         """What stands in metrics.jsonl of this round's answers."""
-        rewards_PK = rewards_B.reshape(-1, self._config.answers)
+        rewards_PK = scores.total.reshape(-1, self._config.answers)
         equal = float(np.mean(np.ptp(rewards_PK, axis=1) == 0))
         if equal == 1 and self._critic is None:
             print(
@@ -182,7 +184,8 @@ class Experience:
             )
         stopped = [a.stop_reason == "stop" for a in drawn.answers]
         return {
-            "reward": float(rewards_B.mean()),
+            "reward": float(scores.total.mean()),
+            **{f"reward_{k}": float(np.mean(v)) for k, v in scores.parts.items()},
             "equal_groups": equal,
             "answer_tokens": float(drawn.batch["weights"].sum(1).mean()),
             "stopped": float(np.mean(stopped)),

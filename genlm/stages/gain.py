@@ -25,8 +25,7 @@ from genlm.parallel import mesh as meshes
 from genlm.parallel import sharding
 from genlm.runs import directory, lineage
 from genlm.runs.progress import track
-from genlm.stages import hooks, rerun
-from genlm.stages.beginning import check_tokenizers
+from genlm.stages import beginning, hooks, rerun
 from genlm.stages.prepare import Prepared
 from genlm.train import losses
 
@@ -87,7 +86,8 @@ def _nats(
     with sharding.laid_out(mesh):
         score = jax.jit(_scorer(opened.config))
         for name, text in texts.items():
-            check_tokenizers(folder / "tokenizer", text.folder / "tokenizer")
+            read_with = beginning.tokenizer_of_text(folder, text)
+            beginning.check_tokenizers(read_with, text.folder / "tokenizer")
             ways = sharding.ways(mesh, "batch")
             size = -(-batch_size // ways) * ways
             tokens, rows = text.split("valid")

@@ -47,12 +47,13 @@ class HeldOut:
         self._size, self._slots, self._tokens = batch_size, slots, max_tokens
 
     def score(self, params: Any) -> dict[str, float]:
-        """The mean reward, and how many answers stop by themselves."""
+        """The mean reward, that of each grader, and how many stop by themselves."""
         answers = self._answers(params, self._ids)
         stopped = [answer.stop_reason == "stop" for answer in answers]
         found = self._reward(self._prompts, self._texts(answers), stopped)
         return {
-            "valid_reward": float(found.mean()),
+            "valid_reward": float(found.total.mean()),
+            **{f"valid_{k}": float(np.mean(v)) for k, v in found.parts.items()},
             "valid_stopped": float(np.mean(stopped)),
         }
 

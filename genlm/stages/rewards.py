@@ -13,7 +13,7 @@ import numpy as np
 from genlm.data.prompts import Prompt
 from genlm.errors import UserError
 from genlm.evaluate import graders
-from genlm.evaluate.graders import Grader
+from genlm.evaluate.graders import Grader, Scores
 from genlm.interop import reward_model
 from genlm.interop.run import find
 from genlm.runs import lineage
@@ -21,7 +21,7 @@ from genlm.runs import lineage
 MODEL = "model"  # the name of the grader that reward models are
 # rewards [answers] of prompts, one for each answer, of the answers' texts, and whether
 # each has stopped by itself
-Reward = Callable[[Sequence[Prompt], Sequence[str], Sequence[bool]], np.ndarray]
+Reward = Callable[[Sequence[Prompt], Sequence[str], Sequence[bool]], Scores]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,12 +73,13 @@ def of(section: RewardSection) -> Reward:
 
     def reward(
         prompts: Sequence[Prompt], texts: Sequence[str], stopped: Sequence[bool]
-    ) -> np.ndarray:
+    ) -> Scores:
         rows = [{**each.fields, "messages": each.messages} for each in prompts]
         found = graders.grade_all(
             weights, texts, rows, run_code=section.run_code, more=more
         )
-        return np.where(stopped, found.total, section.unfinished).astype(np.float32)
+        total = np.where(stopped, found.total, section.unfinished)
+        return found._replace(total=total.astype(np.float32))
 
     return reward
 

@@ -16,7 +16,7 @@ from genlm.errors import UserError
 from genlm.tokenizer.base import Tokenizer
 from genlm.tokenizer.special import Special
 
-_BASE = "base"  # the folder of the tokenizer beneath
+BASE = "base"  # the folder of the tokenizer beneath
 BOS, BEGIN, END = "<|bos|>", "<|im_start|>", "<|im_end|>"
 # https://github.com/openai/openai-python/blob/v0.28.1/chatml.md
 CHATML = (
@@ -81,8 +81,8 @@ class ControlsTokenizer:
         return len(self._names.findall(text))
 
     def save(self, directory: Path) -> None:
-        (directory / _BASE).mkdir()
-        self.base.save(directory / _BASE)
+        (directory / BASE).mkdir()
+        self.base.save(directory / BASE)
         (directory / "tokenizer.json").write_text(json.dumps({"kind": "controls"}))
 
     @classmethod
@@ -94,7 +94,7 @@ class ControlsTokenizer:
         """
         from genlm import tokenizer as tokenizers
 
-        base = tokenizers.load(directory / _BASE)
+        base = tokenizers.load(directory / BASE)
         if isinstance(base, ControlsTokenizer):
             raise UserError(f"{directory} is damaged: it is one within another")
         return cls(base)

@@ -32,6 +32,13 @@ def test_a_text_without_a_number(text: str):
     assert comparisons.numeric(text, "3") == comparisons.numeric(text, text) == 0
 
 
+def test_near_is_less_the_further_a_number_is_off():
+    scores = [comparisons.near(text, "#### 40") for text in ("40", "30.", "0", "90")]
+    assert scores == [1.0, 0.75, 0.0, 0.0]
+    assert comparisons.near("-1", "-2") == 0.5 and comparisons.near("0", "0") == 1.0
+    assert comparisons.near("no number", "3") == comparisons.near("3", "none") == 0.0
+
+
 def test_numeric_compares_values_and_not_digits():
     assert comparisons.numeric("That makes 3.50.", "#### 3.5") == 1
     assert comparisons.numeric("-734", " 734") == 0

@@ -18,7 +18,7 @@ test: $(VENV)/.test-$(VERSION)
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 slow: $(VENV)/.test-$(VERSION)
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow
 
 parity: $(VENV)/.test-$(VERSION) $(VENV)/.bench-$(VERSION)
 	$(BIN)/python -m pytest --no-skips -m "slow or not slow" tests/interop/test_parity.py \

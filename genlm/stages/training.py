@@ -123,6 +123,7 @@ def run(
             lineage.write(workdir, inputs, {})
             task.save(workdir)
         notes = _notes(workdir)
+        hosts.meet("the first's journal is copied, before it goes on")
         journal = metrics.Log(notes / "events.jsonl", None, recipe.guard.disk_seconds)
         _train(_Run(workdir, notes, recipe, mesh, task, journal), state)
     hosts.meet("the last checkpoint is written")

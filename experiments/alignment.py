@@ -146,6 +146,7 @@ def sums(stage: str, source: str = "") -> ConfigDict:
     config.model.dtype = "bfloat16"
     config.rollout.update({"slots": 32, "max_tokens": 6})
     config.reward.graders = ("exact:1", "near:1")
+    config.policy.update({"kl": "loss", "beta": 0.05})
     config.train.update({"num_steps": 300, "batch_size": 16})
     if stage == "grpo":
         config.rollout.answers = 16

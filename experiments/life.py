@@ -89,6 +89,8 @@ def _exam(sft: ConfigDict, source: str, is_smoke: bool) -> ConfigDict:
     exam = _evaluation(sft, source, "prepare", ("questions",))
     exam.tasks.limit = 8 if is_smoke else 200
     exam.order = 0
+    if is_smoke:
+        exam.data.prepared = ""
     return exam
 
 
@@ -106,6 +108,7 @@ def _aligned(is_smoke: bool) -> dict[str, ConfigDict]:
             base.smoke_training(config)
             config.data.update({"row_length": 256, "valid_fraction": 0.001})
             config.eval.batch_size = 8
+    stages["dpo"].data.prepared = "reward/data"  # the same comparisons
     stages["reward"].optimizer.learning_rate = 2e-4
     stages["dpo"].optimizer.learning_rate = 2e-5
     stages["grpo"] = alignment.sums("grpo", "dpo")

@@ -221,6 +221,7 @@ def test_an_export_is_read_as_preferences(collect, folder: Path, capsys):
     assert {row["model"] for row in rows} == {standing[0].answered.model}
 
 
+@pytest.mark.slow
 def test_a_killed_session_goes_on(collect, run: Path, folder: Path):
     """A process of its own, killed while it waits for the third ranking."""
     command = ["collect", *_options(run, folder)]

@@ -89,6 +89,7 @@ def test_doctor_says_that_devices_are_missing(monkeypatch):
     assert "  jax " in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "number",
     [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)],

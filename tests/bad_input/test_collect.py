@@ -99,6 +99,7 @@ def test_an_export_that_cannot_be_written(tmp_path: Path, mistake_here):
     assert [p.name for p in tmp_path.iterdir()] == ["x.sqlite"]
 
 
+@pytest.mark.slow
 def test_a_full_disk_keeps_what_was_ranked(run: Path, prompts: Path, tmp_path: Path):
     """The session ends with one line, and the store opens again."""
     store = tmp_path / "x.sqlite"

@@ -154,6 +154,7 @@ def test_a_text_that_is_gone_after_it_was_prepared(names: Path, tmp_path: Path):
     assert "other.txt" in mistake(*command, *other)
 
 
+@pytest.mark.slow
 def test_these_settings_may_change(copy: Path, names: Path):
     settings = {
         "data.paths": names,

@@ -135,6 +135,7 @@ def test_output_that_takes_no_such_letter(run: Path, monkeypatch):
     assert genlm(*command, encoding="latin-1").stdout.startswith("café ?")
 
 
+@pytest.mark.slow
 def test_prompts(run: Path, tmp_path: Path):
     lines = ["the", "", "café\r"]
     path = tmp_path / "prompts.txt"

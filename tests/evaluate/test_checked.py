@@ -129,6 +129,7 @@ def run(tmp_path_factory) -> Path:
     return folder / "run"
 
 
+@pytest.mark.slow
 def test_safety_of_any_run(run: Path, capsys):
     """A model of names answers nothing, so it refuses nothing."""
     assert main(["eval", "--from", str(run), "--tasks", "safety", "--limit", "8"]) == 0

@@ -49,6 +49,7 @@ def _eval(folder: Path, *more: str) -> int:
     return main(["eval", "--from", str(folder / "run0"), *asked, *more])
 
 
+@pytest.mark.slow
 def test_two_seeds_side_by_side(folder: Path, tmp_path: Path, capsys):
     out = tmp_path / "out"
     other = str(folder / "run1")

@@ -147,6 +147,7 @@ def home(tmp_path_factory) -> Path:
     return Path(shutil.copytree(LLAMA, tmp_path_factory.mktemp("fuzz") / "model"))
 
 
+@pytest.mark.slow
 def test_headers(home: Path):
     path, outcomes = home / "model.safetensors", collections.Counter()
 
@@ -199,6 +200,7 @@ def test_a_huge_vocabulary_is_refused_in_little_memory(tmp_path: Path):
     assert outcome(lambda: import_model.run(settings, tmp_path / "run"), 0) == "refused"
 
 
+@pytest.mark.slow
 def test_configs(configured: Path):
     outcomes = collections.Counter()
 

@@ -187,6 +187,7 @@ def test_the_file_that_is_spoilt_is_whole(is_installed, tmp_path, monkeypatch):
     _read_all(tmp_path / "a.gguf")
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of numpy, on spoilt scales
 def test_a_thousand_spoilt_headers(tmp_path):
     path, outcomes = tmp_path / "a.gguf", {"opened": 0, "refused": 0}

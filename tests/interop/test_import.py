@@ -254,6 +254,7 @@ def test_chat_without_a_template(tmp_path: Path):
     )
 
 
+@pytest.mark.slow
 def test_chat_streams_until_any_stop(run: Path, tmp_path: Path):
     """Through a real pipe, which stays open: an answer comes in pieces, ends where an
     id of generation_config stands, and the next turn knows of it."""

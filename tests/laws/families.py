@@ -99,7 +99,18 @@ FAMILIES = {
         },
     }.items()
 }
-RARE = ("llama3", "yarn", "qwen2", "gemma2_scan", "qwen3_moe_scan")  # slow tests
+RARE = (  # slow tests
+    "llama3",
+    "yarn",
+    "qwen2",
+    "qwen3",
+    "mistral",
+    "mqa_geglu",
+    "untied_relu2",
+    "remat_dots",
+    "gemma2_scan",
+    "qwen3_moe_scan",
+)
 every_family = pytest.mark.parametrize(
     "config",
     [

@@ -81,6 +81,7 @@ def test_every_damaged_file_is_noticed(run: Path, damage, capsys):
     assert checkpoint.newest(run) == 2
 
 
+@pytest.mark.slow
 def test_generation_falls_back_and_verify_names_the_file(run: Path):
     victim = next(n for n in _files(run) if "params" in n.parts and "d" in n.parts)
     _flip(run / "checkpoints" / victim)

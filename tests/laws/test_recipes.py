@@ -20,6 +20,7 @@ OF_A_PACKAGE = tuple(
 )
 PODS = tuple(f"pretrain_{size}" for size in ("125m", "1b", "8b", "70b", "moe_8x"))
 LONG = (
+    "classify_text",
     "align_best",
     "align_sums",
     "preferences",

@@ -153,6 +153,7 @@ def test_dpo_on_the_policys_own_pairs_is_the_optimum(world: World):
     assert worlds.apart(_dpo(world, draw), optimum) < 0.02
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [1, 2, 4])
 def test_the_best_of_several_has_its_known_distribution(world: World, n: int):
     rewards = np.round(world.rewards)  # some are as good as others

@@ -1,5 +1,7 @@
 """Rollouts: what a policy drew, as a batch, and whether the trainer sees it alike."""
 
+from typing import Any
+
 import jax
 import numpy as np
 import pytest
@@ -13,6 +15,10 @@ from tests.laws.families import BASE, FAMILIES, weights
 
 PROMPTS = [[1, 2, 3], [4], [5, 6, 7, 8, 9]]
 STOP, PAD = 2, 0
+
+
+def slow(value: Any) -> Any:
+    return pytest.param(value, marks=pytest.mark.slow)
 
 
 def _drawn(model, params, sampling=SamplingConfig(1.0), round_=0):
@@ -65,7 +71,7 @@ def _as_rows(drawn) -> dict[str, np.ndarray]:
     return {"tokens": tokens, "segments": segments, "positions": positions}
 
 
-@pytest.mark.parametrize("name", ["gqa", "gemma2", "gpt2"])
+@pytest.mark.parametrize("name", ["gqa", *map(slow, ("gemma2", "gpt2"))])
 def test_a_prompt_read_once_is_a_prompt_in_every_row(name: str):
     """Hidden states and gradients of a group are those of a row an answer."""
     model = FAMILIES[name]
@@ -94,8 +100,8 @@ def test_a_prompt_read_once_is_a_prompt_in_every_row(name: str):
         np.testing.assert_allclose(ours, theirs, atol=2e-4, rtol=2e-4)
 
 
-@pytest.mark.parametrize("name", ["gqa", "gemma2", "bfloat16", "gpt2"])
-@pytest.mark.parametrize("temperature", [1.0, 0.7])
+@pytest.mark.parametrize("name", ["gqa", "bfloat16", *map(slow, ("gemma2", "gpt2"))])
+@pytest.mark.parametrize("temperature", [slow(1.0), 0.7])
 def test_the_sampler_and_the_trainer_agree(name: str, temperature: float):
     """The parity law: of the distribution that is drawn from, at its temperature."""
     model, sampling = FAMILIES[name], SamplingConfig(temperature)

@@ -155,6 +155,7 @@ def test_a_policy_of_groups(folder, source, rank: int):
     open_run(workdir)
 
 
+@pytest.mark.slow
 def test_a_policy_with_a_critic(folder, source):
     workdir = folder / "ppo"
     recipe = _policy(alignment.ppo(str(source)))

@@ -65,6 +65,7 @@ def tuned(base: Path, given: tuple, tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_run_holds_the_merged_model(base: Path, given: tuple, tuned: Path):
     _, change, tree = given
     before, after = run.open_run(base), run.open_run(tuned)
@@ -81,6 +82,7 @@ def test_the_run_holds_the_merged_model(base: Path, given: tuple, tuned: Path):
     assert list(files[0].values()) == list(files[1].values())
 
 
+@pytest.mark.slow
 def test_it_is_a_run_as_any_other(
     tuned: Path, given: tuple, base: Path, tmp_path: Path, capsys
 ):

@@ -53,6 +53,7 @@ def test_by_hand(direction: str, share: float, temperature: float):
     assert np.isclose(loss, expected, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_student_that_is_its_teacher_has_nothing_to_learn():
     same = params(STUDENT, 0)
     for direction in ("forward", "reverse"):

@@ -43,6 +43,7 @@ def _run(folder: Path, hangs: str) -> subprocess.CompletedProcess:
     )
 
 
+@pytest.mark.slow
 def test_a_step_that_hangs_ends_the_process(tmp_path: Path):
     ended = _run(tmp_path, "step")
     assert ended.returncode == 75, ended.stderr

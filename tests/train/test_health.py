@@ -83,6 +83,7 @@ def test_dead_units_are_those_that_no_real_token_turns_on():
     np.testing.assert_allclose(looks.dead_share(out, real), 3 / 8)
 
 
+@pytest.mark.slow
 def test_looking_changes_nothing():
     model = FAMILIES["mha_swiglu_tied"]
     plain, _, _ = transformer.apply(weights(model), BATCH, model)

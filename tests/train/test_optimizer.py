@@ -181,6 +181,7 @@ def test_muon_is_for_matrices(pattern: str):
         _first_updates(rules=(f"{pattern} optimizer=muon",))
 
 
+@pytest.mark.slow
 def test_a_step_is_the_same_program_in_every_process():
     code = """
 import jax

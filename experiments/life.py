@@ -108,7 +108,6 @@ def _aligned(is_smoke: bool) -> dict[str, ConfigDict]:
             base.smoke_training(config)
             config.data.update({"row_length": 256, "valid_fraction": 0.001})
             config.eval.batch_size = 8
-    stages["dpo"].data.prepared = "reward/data"  # the same comparisons
     stages["reward"].optimizer.learning_rate = 2e-4
     stages["dpo"].optimizer.learning_rate = 2e-5
     stages["grpo"] = alignment.sums("grpo", "dpo")

@@ -147,7 +147,7 @@ def sums(stage: str, source: str = "") -> ConfigDict:
     config.rollout.update({"slots": 32, "max_tokens": 6})
     config.reward.graders = ("exact:1", "near:1")
     config.policy.update({"kl": "loss", "beta": 0.05})
-    config.train.update({"num_steps": 300, "batch_size": 16})
+    config.train.update({"num_steps": 600, "batch_size": 16})
     if stage == "grpo":
         config.rollout.answers = 16
     else:

@@ -2,9 +2,12 @@
 
   make life        (or: genlm run experiments/life.py --workdir runs/life)
 
-Hardware and time: two CPU cores, 6 to 7 minutes (3,000 steps of 4 rows of 256, then
-1,500 on questions and answers; of 200 new ones it gets 16.5 % right, 11.5 to 22.0, and
-stops by itself after each).
+Hardware and time: two CPU cores, 11 minutes (3,000 steps of 4 rows of 256, then 1,500
+on questions and answers; of 200 new ones it gets 16.5 % right, 11.5 to 22.0, and stops
+by itself after each; then alignment, some 4 minutes). The reward model agrees with
+75.3 % of held-out preferences (72.6 to 77.8); dpo takes the margin from 0 to 0.21 and
+the text's bits a byte from 2.874 to 2.907; by reward alone held-out sums go from 11 %
+to 38 % right, and the text to 3.099, as it was not read again.
 Result, measured on Python 3.11: 1.462 bits a byte on held-out text, the mean of seeds
 0, 1, 2 (1.457, 1.458, 1.472), beside 1.554 for a 5-gram over the same tokens, 1.762 for
 xz given the training text, and 1.899 for a byte 5-gram. With AdamW in place of Muon
@@ -111,6 +114,7 @@ def _aligned(is_smoke: bool) -> dict[str, ConfigDict]:
     stages["reward"].optimizer.learning_rate = 2e-4
     stages["dpo"].optimizer.learning_rate = 2e-5
     stages["grpo"] = alignment.sums("grpo", "dpo")
+    stages["grpo"].train.num_steps = 300
     if is_smoke:
         alignment.smoke(stages["grpo"])
     return stages

@@ -4,8 +4,11 @@
       --config.source=runs/life/sft
 
 The life's fine-tuned model is asked for sums of two numbers from 10 to 99, and told
-nothing but whether it was right; a tenth of the sums is held out. ':ppo' has a critic
-in the place of a group's mean; ':smoke' begins with a tiny model that knows nothing.
+nothing but whether it was right, and how near it was; a tenth of the sums is held out.
+Hardware and time: two CPU cores, 3 min 20 s. Result: of all 776 held-out sums it gets
+11.0 % right before and 81.7 % after (39.8 % after 300 rounds; seed 0, likeliest
+answers). ':ppo' has a critic in the place of a group's mean; ':smoke' begins with a
+tiny model that knows nothing.
 """
 
 from ml_collections import ConfigDict

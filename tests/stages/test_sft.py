@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import base
+from experiments import base, life
 from genlm import stages
 from genlm.data import batches
 from genlm.data.chat import encode_training
@@ -47,6 +47,17 @@ def changed(folder: Path, tuned: Path, questions: Path) -> Path:
     recipe = made.sft(tuned, questions, lora__rank=2, data__template="model")
     stages.run(recipe, folder / "changed")
     return folder / "changed"
+
+
+def test_it_is_measured_on_the_text_of_its_base(source: Path, tuned: Path, tmp_path):
+    """Tokens of a chat come after those of the text, which are the same."""
+    recipe = life.get_config("smoke").exam
+    recipe.update({"source": str(tuned)})
+    recipe.data.prepared = str(source / "data")
+    recipe.tasks.names = ()
+    stages.run(recipe, tmp_path / "scores")
+    results = json.loads((tmp_path / "scores" / "results.json").read_text())
+    assert list(results["bits_per_byte"]) == ["this model, step 2"]  # no baselines
 
 
 def test_of_few_conversations_one_is_held_out(tmp_path: Path, source: Path):

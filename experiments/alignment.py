@@ -142,19 +142,21 @@ def ppo(source: str = "") -> ConfigDict:
 
 def sums(stage: str, source: str = "") -> ConfigDict:
     """A config of grpo or ppo in which a model as small as the life's learns to add."""
-    config = {"grpo": grpo, "ppo": ppo}[stage](source)
+    config = {"grpo": grpo, "ppo": ppo, "online_dpo": online_dpo}[stage](source)
     config.model.dtype = "bfloat16"
     config.rollout.update({"slots": 32, "max_tokens": 6})
     config.reward.graders = ("exact:1", "near:1")
-    config.policy.update({"kl": "loss", "beta": 0.05})
+    if stage != "online_dpo":
+        config.policy.update({"kl": "loss", "beta": 0.05})
     config.train.update({"num_steps": 600, "batch_size": 16})
-    if stage == "grpo":
-        config.rollout.answers = 16
-    else:
-        config.train.batch_size = 256
+    config.rollout.answers = 16
     config.optimizer.update(
         {"learning_rate": 5e-4, "warmup_steps": 5, "schedule": "constant"}
     )
+    if stage == "ppo":  # eight updates a round
+        config.rollout.answers = 4
+        config.train.update({"num_steps": 200, "batch_size": 64})
+        config.optimizer.learning_rate = 3e-4
     config.eval.update(
         {"eval_every": 50, "sample_every": 50, "batch_size": 64, "max_rows": 256}
     )
@@ -168,6 +170,16 @@ def smoke(config: ConfigDict) -> ConfigDict:
     config.train.update({"num_steps": 2, "batch_size": 8, "log_every": 1})
     config.eval.update({"batch_size": 8, "max_rows": 8})
     config.checkpoint.save_every = 1
+    return config
+
+
+def online_dpo(source: str = "") -> ConfigDict:
+    """A config of the online_dpo stage."""
+    config = grpo(source)
+    config.stage = "online_dpo"
+    config.rollout.answers = 4
+    del config.policy
+    config.online = ConfigDict({"beta": 0.1})
     return config
 
 

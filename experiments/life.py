@@ -88,8 +88,9 @@ def _evaluation(
 
 
 def _exam(sft: ConfigDict, source: str, is_smoke: bool) -> ConfigDict:
-    """Of a stage whose model answers: new questions, and the text it has read once."""
-    exam = _evaluation(sft, source, "prepare", ("questions",))
+    """Of a stage whose model answers: new questions, what it refuses, and the text it
+    has read once."""
+    exam = _evaluation(sft, source, "prepare", ("questions", "safety"))
     exam.tasks.limit = 8 if is_smoke else 200
     exam.order = 0
     if is_smoke:

@@ -196,6 +196,7 @@ def test_answers_are_of_seed_and_prompt_alone(collect, folder: Path):
     assert other[PROMPTS[2]] != first[PROMPTS[2]]
 
 
+@pytest.mark.slow
 def test_the_same_answers_are_nothing_to_rank(collect):
     out = collect("", "--temperature", "1e-6")
     assert out.count("all answers are the same, nothing to rank: ") == 4

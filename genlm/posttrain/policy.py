@@ -96,6 +96,24 @@ class PolicyConfig:
             )
 
 
+def of_pairs(beta: float) -> PolicyConfig:
+    """What stands in for a policy's choices where its pairs are learnt from, which has
+    a reference and a loss of its own (genlm.posttrain.online)."""
+    return PolicyConfig(
+        ratio="token",
+        clip_low=0.2,
+        clip_high=0.2,
+        average="sum",
+        kl="loss",
+        estimator="k2",
+        beta=beta,
+        target=0.0,
+        entropy=0.0,
+        baseline="leave_one_out",
+        scale="none",
+    )
+
+
 def divergence(logprobs: jax.Array, reference: jax.Array, estimator: str) -> jax.Array:
     """KL(policy | reference) of tokens that the policy drew, estimated one by one, with
     r = reference's probability / policy's (J. Schulman, Approximating KL Divergence,

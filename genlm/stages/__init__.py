@@ -22,7 +22,7 @@ from genlm.stages import rerun
 
 STAGES = tuple(
     "prepare pretrain sft classify embed distill reward dpo grpo ppo best_of evaluate"
-    " gain fit check import_model answer".split()
+    " gain fit check import_model answer online_dpo".split()
 )
 
 

@@ -21,6 +21,7 @@ from genlm.interop import trained
 from genlm.interop.adapter import FOLDER as ADAPTER
 from genlm.posttrain import critic, policy, update
 from genlm.posttrain.critic import CriticConfig
+from genlm.posttrain.online import OnlineConfig, make_online_loss
 from genlm.posttrain.policy import PolicyConfig
 from genlm.runs import lineage
 from genlm.stages import adaptation, experience, prepare
@@ -71,9 +72,14 @@ class Aims(NamedTuple):
     policy: PolicyConfig
     reward: RewardSection
     critic: CriticConfig | None
+    online: OnlineConfig | None
 
 
-def read(config: ConfigDict, critic_config: CriticConfig | None = None) -> Aims:
+def read(
+    config: ConfigDict,
+    critic_config: CriticConfig | None = None,
+    online: OnlineConfig | None = None,
+) -> Aims:
     """What a stage of this kind reads; a wrong value is an error now."""
     recipe = recipes.read(config, LACKING)
     adaptation.read(config)
@@ -89,9 +95,14 @@ def read(config: ConfigDict, critic_config: CriticConfig | None = None) -> Aims:
         recipe,
         configs.to_dataclass(PromptsConfig, config.data),
         configs.to_dataclass(RolloutConfig, config.rollout),
-        configs.to_dataclass(PolicyConfig, config.policy),
+        (
+            policy.of_pairs(online.beta)
+            if online
+            else configs.to_dataclass(PolicyConfig, config.policy)
+        ),
         configs.to_dataclass(RewardSection, config.reward),
         critic_config,
+        online,
     )
     _check(aims)
     return aims
@@ -190,7 +201,9 @@ def _task(
 ) -> Task:
     recipe, model = aims.recipe, adapted.model
     sampling = aims.rollout.sampling
-    if aims.critic is None:
+    if aims.online:
+        loss = make_online_loss(model, sampling, aims.online)
+    elif aims.critic is None:
         loss = policy.make_policy_loss(model, sampling, aims.policy)
     else:
         adapted = adapted.with_head(critic.HEAD)

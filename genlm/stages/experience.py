@@ -113,13 +113,14 @@ class Experience:
         rewards_B = scores.total
         apart = self._parity(params, drawn.batch)
         rows = sharding.global_batch(drawn.batch, self._mesh)
+        rows["rewards"] = jnp.asarray(rewards_B)
         rows["reference"] = rows["logprobs"]
         if self._reference is not None:
             rows["reference"] = self._score(self._reference, rows)
         said = self._said(scores, drawn, apart, int(state.step))
         weights_BT = rows["weights"]
         beta = state.extra.get("beta", self._policy.beta)
-        rewards_BT = policy.rewarded(self._policy, rows, jnp.asarray(rewards_B), beta)
+        rewards_BT = policy.rewarded(self._policy, rows, rows["rewards"], beta)
         if self._critic is None:
             rows["advantages"] = policy.of_groups(
                 self._policy, rewards_BT, weights_BT, self._config.answers

@@ -90,6 +90,7 @@ def test_workdir_of_another_program(name: str, tmp_path: Path, mistake_here):
     assert list(contents(tmp_path).values()) == [b"mine"]
 
 
+@pytest.mark.slow
 def test_a_folder_of_another_program_in_the_workdir(names: Path, tmp_path: Path):
     for taken in ("run/data/tokens", "life/prepare/tokens"):
         (tmp_path / taken).mkdir(parents=True)
@@ -232,6 +233,7 @@ def test_workdir_that_another_process_holds_while_it_is_empty(tmp_path, mistake_
     assert tmp_path.is_dir() and not (tmp_path / "new").exists()
 
 
+@pytest.mark.slow
 def test_evaluate_with_the_tokens_of_another(
     run: Path, prepare_only: Path, names: Path, tmp_path: Path, mistake_here, capsys
 ):

@@ -121,6 +121,7 @@ def test_damaged_pieces(prepare_only: Path, names: Path, tmp_path: Path, mistake
     assert path.name in mistake_here(*command)
 
 
+@pytest.mark.slow
 def test_closed_pipe_says_nothing(run: Path):
     process = start("generate", "--from", run, "--max-tokens", "4")
     process.stdout.close()

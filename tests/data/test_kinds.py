@@ -3,6 +3,7 @@
 from genlm.data import kinds, labelled
 
 
+@pytest.mark.slow
 def test_the_embedded_kinds_read_as_labelled_texts():
     data = labelled.read(kinds.EMBEDDED, valid_fraction=0.2)
     assert data.classes == ("code", "docstring", "reference")

@@ -41,6 +41,7 @@ def _digest(rows) -> str:
     return hashlib.sha256(json.dumps(list(rows)).encode()).hexdigest()
 
 
+@pytest.mark.slow
 def test_a_fresh_process_with_other_hashes_makes_the_same():
     program = (
         "import hashlib, json; from genlm.data import synthetic;"

@@ -12,7 +12,9 @@ STOPS = (7, 11)
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-@pytest.mark.parametrize("family", ["gqa", "gemma2"])
+@pytest.mark.parametrize(
+    "family", ["gqa", pytest.param("gemma2", marks=pytest.mark.slow)]
+)
 def test_a_stream_is_what_is_generated_at_once(family: str, temperature: float):
     config = FAMILIES[family]
     lengths = set()

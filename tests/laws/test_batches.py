@@ -64,6 +64,7 @@ def test_a_step_reads_the_same_rows_wherever_reading_began(split: Written, start
         _assert_same(batch, data[step])
 
 
+@pytest.mark.slow
 def test_a_fresh_process_reads_the_same_rows(split: Written, tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "tests.laws.test_batches", str(tmp_path)],

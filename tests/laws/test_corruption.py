@@ -91,6 +91,7 @@ def test_generation_falls_back_and_verify_names_the_file(run: Path):
     assert victim.name in genlm("verify", run, code=1).stderr
 
 
+@pytest.mark.slow
 def test_training_goes_on_from_the_one_before(run: Path, tmp_path):
     again = tmp_path / "again"
     shutil.copytree(run, again)

@@ -114,6 +114,7 @@ def test_without_leave_the_first_nan_stops_the_run(tmp_path: Path):
     ]
 
 
+@pytest.mark.slow
 def test_more_nan_than_is_allowed_stops_the_run(tmp_path: Path):
     names = write_names(tmp_path / "names.txt")
     few = {"train.num_steps": 12, "eval.eval_every": 0}

@@ -103,6 +103,7 @@ def test_noise_is_as_large_as_the_documents_are_short():
     assert not noise_BTD[segments_BT == 0].any()
 
 
+@pytest.mark.slow
 def test_noise_is_on_the_embeddings_and_needs_a_key():
     config = dataclasses.replace(FAMILIES["gemma2"], embedding_noise=5.0)
     batch = inputs(alone([np.arange(9)], 9))

@@ -117,6 +117,7 @@ def test_room_for_the_matrices(bits: int, share: float):
     assert isinstance(down, Quantized) and size(down) == full[bits]
 
 
+@pytest.mark.slow
 def test_arrays_are_given_up_one_after_the_other():
     params = jax.tree.map(jnp.copy, PARAMS)
     held = quantize(params, TREE, 4, donate=True)

@@ -10,6 +10,7 @@ from typing import Callable
 import numpy as np
 import pytest
 
+from genlm.posttrain.online import OnlineConfig
 from tests.posttrain import world as worlds
 from tests.posttrain.world import World
 
@@ -55,6 +56,13 @@ def test_it_is_the_optimum(world: World, changes: dict, with_critic: bool):
     found = worlds.learnt(world, changes, with_critic=with_critic)
     optimum = tilted(world.reference, world.rewards, BETA)
     assert worlds.apart(world.reference, optimum) > 0.2  # there is a way to go
+    assert worlds.apart(found, optimum) < NEAR
+
+
+def test_pairs_of_its_own_answers(world: World):
+    """Online DPO, beside a judge as Bradley and Terry have it."""
+    found = worlds.learnt(world, {}, online=OnlineConfig(BETA))
+    optimum = tilted(world.reference, world.rewards, BETA)
     assert worlds.apart(found, optimum) < NEAR
 
 

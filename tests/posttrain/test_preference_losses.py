@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genlm.posttrain import dpo, reward
+from genlm.posttrain import dpo, online, reward
 from genlm.posttrain.dpo import DpoConfig
 
 PLAIN = {"beta": 0.1, "smoothing": 0.0, "gamma": 0.5, "good": 1.0, "bad": 1.0}
@@ -72,6 +72,25 @@ def test_kto_by_hand():
     found, rewards = dpo.kto(gained, ranks, config)
     np.testing.assert_allclose(found, [(good + 2 * bad) / 2, alone], rtol=1e-5)
     np.testing.assert_allclose(rewards, [[0.5, -1.0], [0.0, 1.5]], rtol=1e-6)
+
+
+def test_pairs_of_a_group_by_hand():
+    """Of three answers three pairs; two have the same reward, and are to stay alike."""
+    gained = jnp.asarray([[0.4, 0.0, -0.2], [0.0, 0.0, 0.0]])
+    rewards = jnp.asarray([[1.0, 1.0, 0.0], [0.3, 0.3, 0.3]])
+    loss, right, margin = online.pairs(gained, rewards, beta=0.5)
+    sure = 1 / (1 + math.exp(-1.0))  # that the first is better than the third
+
+    def of_pair(ahead: float, wins: float) -> float:
+        up = -math.log(1 / (1 + math.exp(-ahead)))
+        return wins * up + (1 - wins) * (up + ahead)
+
+    by_hand = [of_pair(0.2, 0.5), of_pair(0.3, sure), of_pair(0.1, sure)]
+    np.testing.assert_allclose(loss, [np.mean(by_hand), math.log(2)], rtol=1e-6)
+    np.testing.assert_allclose(right, [1.0, 0.0])
+    np.testing.assert_allclose(margin, [(0.3 + 0.1) / 2, 0.0], rtol=1e-6)
+    slope = jax.grad(lambda g: online.pairs(g, rewards, 0.5)[0].sum())(gained)
+    np.testing.assert_allclose(slope[1], 0.0)  # equal rewards, and nothing gained
 
 
 def test_two_answers_are_bradley_and_terrys():

@@ -22,6 +22,7 @@ from genlm.parallel import mesh as meshes
 from genlm.parallel import specs as parameters
 from genlm.posttrain import critic, groups, policy, rollout
 from genlm.posttrain.critic import CriticConfig
+from genlm.posttrain.online import OnlineConfig, make_online_loss
 from genlm.posttrain.policy import PolicyConfig
 from genlm.train import losses
 from genlm.train import optimizer as optimizers
@@ -130,12 +131,15 @@ def learnt(
     num_steps: int = 300,
     rate: float = 0.01,
     with_critic: bool = False,
+    online: OnlineConfig | None = None,
 ) -> np.ndarray:
     """The distribution that a policy ends with, trained on its own answers."""
     config = PolicyConfig(**(RLOO | changes))
     specs = transformer.param_specs(world.model)
     params = world.params
     loss = policy.make_policy_loss(world.model, SAMPLING, config)
+    if online:
+        loss = make_online_loss(world.model, SAMPLING, online)
     if with_critic:
         specs = {"model": specs, "head": head_specs(world.model, critic.HEAD)}
         head = parameters.initialize(specs["head"], jax.random.PRNGKey(0))
@@ -179,6 +183,7 @@ def _prepared(
 
     def prepare(params: Any, batch: Any, rewards_B: Any) -> Any:
         batch = batch | {"reference": score(world.params, batch)}
+        batch["rewards"] = jnp.asarray(rewards_B)
         rewards_BT = policy.rewarded(config, batch, jnp.asarray(rewards_B), config.beta)
         if not with_critic:
             found_BT = policy.of_groups(config, rewards_BT, batch["weights"], answers)

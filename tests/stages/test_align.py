@@ -171,6 +171,15 @@ def test_a_policy_with_a_critic(folder, source):
     open_run(workdir)  # and without it, as a model that answers
 
 
+def test_a_policy_of_its_own_pairs(folder, source):
+    recipe = _policy(alignment.online_dpo(str(source)))
+    stages.run(recipe, folder / "online")
+    rows = [r for r in metrics.read(folder / "online/metrics.jsonl") if "reward" in r]
+    assert rows[0]["loss"] >= np.log(2) - 1e-6 and rows[0]["margin"] == 0
+    assert rows[1]["margin"] != 0 and rows[1]["gradient_norm"] > 0
+    open_run(folder / "online")
+
+
 @SLOW
 def test_a_reward_model_teaches_a_policy(folder, source, preferences):
     judge = folder / "judge"
@@ -249,6 +258,7 @@ def test_the_other_prompt_of_a_row_is_another(folder, preferring):
         assert len(set(texts)) == len(texts) == 4
 
 
+@pytest.mark.slow
 def test_the_system_turn_of_a_long_conversation_stays(tmp_path, source):
     """The first turns are left out, and no answer is longer than the model reads."""
     talk = [{"role": "system", "content": "Be brief."}]

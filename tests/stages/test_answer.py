@@ -47,6 +47,7 @@ def test_prompts_with_any_line_end_come_back(tmp_path: Path, capsys):
     assert [json.loads(row)["prompt"] for row in rows if row] == [ODD, "a"]
 
 
+@pytest.mark.slow
 def test_samples_that_are_too_long_are_refused_before_training(tmp_path: Path, capsys):
     names = write_names(tmp_path / "names.txt")
     command = [

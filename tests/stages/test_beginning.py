@@ -64,6 +64,7 @@ def test_it_begins_where_the_other_ended(first: Path, tmp_path: Path):
     assert str(first / "run") in lineage.read(tmp_path / "still")["inputs"]
 
 
+@pytest.mark.slow
 def test_it_learns_on_and_its_re_run_is_finished(first: Path, tmp_path: Path, capsys):
     command = _going_on(first, tmp_path / "on", "--config.model.num_layers=7")
     assert main(command) == 0  # the shape is the source's

@@ -12,6 +12,7 @@ from tests.command import contents
 from tests.data_files import write_names
 
 
+@pytest.mark.slow
 def test_the_train_step_is_compiled_once(tmp_path: Path, monkeypatch):
     """Fresh and resumed, with looks, validation, samples and saves between steps; once
     more for each size of a batch that grows."""

@@ -63,6 +63,7 @@ def test_a_student_that_is_its_teacher_has_nothing_to_learn():
         assert max(float(jnp.abs(g).max()) for g in jax.tree.leaves(gradients)) < 1e-4
 
 
+@pytest.mark.slow
 def test_the_teacher_gets_no_gradient():
     loss = make_distill_loss(STUDENT, TEACHER, DistillConfig("forward", 1.0, 1.0))
     ours, theirs = params(STUDENT, 0), params(TEACHER, 1)

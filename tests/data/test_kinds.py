@@ -1,5 +1,7 @@
 """The labelled texts that every Python carries."""
 
+import pytest
+
 from genlm.data import kinds, labelled
 
 

@@ -113,8 +113,9 @@ def _cards(stages: list[Stage], models: list[tuple[Stage, int]]) -> list[Card]:
 def _bits_card(stages: list[Stage]) -> list[Card]:
     """Held-out bits a byte: as evaluated, else as last measured while training."""
     label = "held-out bits a byte"
-    for stage in reversed(stages):
-        bars = _bars(stage.bits)
+    measured = [_bars(stage.bits) for stage in reversed(stages)]
+    # where there is something to hold it against first: the text that was trained on
+    for bars in sorted(measured, key=lambda bars: all(b.is_own for b in bars)):
         for own in (b for b in bars if b.is_own):
             rest = [b for b in bars if not b.is_own]
             note = f"best baseline {rest[0].bits:.3f}" if rest else own.name

@@ -44,10 +44,10 @@ def _prompts(path: Path) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "changes, update, models",
+    "changes, update, scored",
     [
         ({}, "train_step", 1),
-        (NEAR, "train_step", 1),
+        (NEAR, "train_step", 2),
         (PARTS, "round_step", 1),
         (NEAR | CHANGE, "train_step", 2),
     ],
@@ -59,10 +59,10 @@ def test_rounds_compile_once(
     monkeypatch: pytest.MonkeyPatch,
     changes: dict,
     update: str,
-    models: int,
+    scored: int,
 ):
-    """The stage itself. Of a low-rank change two models are scored: its base, which is
-    the reference, has another tree of parameters."""
+    """The stage itself. The policy scores a round's first group, for parity, and where
+    there is a reference it scores the round."""
     config = alignment.grpo(str(source))
     config.data.update({"paths": str(_prompts(tmp_path / "asked.jsonl"))})
     config.rollout.update({"answers": 2, "max_tokens": 6, "slots": 128})
@@ -91,6 +91,6 @@ def test_rounds_compile_once(
         monitoring.unregister_event_duration_listener(listen)
     assert len(set(longest[:ROUNDS])) > 1, "prompts of one length show nothing"
     names = [name for _, name in compiled]
-    for part, times in {"_decode": 1, "score": models, update: 1}.items():
+    for part, times in {"_decode": 1, "score": scored, update: 1}.items():
         assert names.count(f"jit({part})") == times, (part, compiled)
     assert not [name for number, name in compiled if 2 < number < ROUNDS]

@@ -18,7 +18,8 @@ from experiments import alignment, base, life
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    """One stage, grpo (with RLOO's baseline) or ppo; ':smoke' makes its model too."""
+    """One stage, grpo (with RLOO's baseline), ppo or online_dpo; ':smoke' makes its
+    model too."""
     arg = base.argument(arg, "smoke", "ppo", "online_dpo")
     if arg != "smoke":
         return alignment.sums(arg or "grpo")

@@ -141,19 +141,21 @@ def ppo(source: str = "") -> ConfigDict:
 
 
 def sums(stage: str, source: str = "") -> ConfigDict:
-    """A config of grpo or ppo in which a model as small as the life's learns to add."""
+    """A config of grpo, ppo or online_dpo in which a model as small as the life's
+    learns to add."""
     config = {"grpo": grpo, "ppo": ppo, "online_dpo": online_dpo}[stage](source)
     config.model.dtype = "bfloat16"
     config.rollout.update({"slots": 32, "max_tokens": 6})
     config.reward.graders = ("exact:1", "near:1")
-    if stage != "online_dpo":
-        config.policy.update({"kl": "loss", "beta": 0.05})
     config.train.update({"num_steps": 600, "batch_size": 16})
     config.rollout.answers = 16
     config.optimizer.update(
         {"learning_rate": 5e-4, "warmup_steps": 5, "schedule": "constant"}
     )
+    if stage == "grpo":
+        config.policy.update({"kl": "loss", "beta": 0.05})
     if stage == "ppo":  # eight updates a round
+        config.policy.update({"kl": "reward", "estimator": "k1", "beta": 0.05})
         config.rollout.answers = 4
         config.train.update({"num_steps": 200, "batch_size": 64})
         config.optimizer.learning_rate = 3e-4

@@ -96,24 +96,6 @@ class PolicyConfig:
             )
 
 
-def of_pairs(beta: float) -> PolicyConfig:
-    """What stands in for a policy's choices where its pairs are learnt from, which has
-    a reference and a loss of its own (genlm.posttrain.online)."""
-    return PolicyConfig(
-        ratio="token",
-        clip_low=0.2,
-        clip_high=0.2,
-        average="sum",
-        kl="loss",
-        estimator="k2",
-        beta=beta,
-        target=0.0,
-        entropy=0.0,
-        baseline="leave_one_out",
-        scale="none",
-    )
-
-
 def divergence(logprobs: jax.Array, reference: jax.Array, estimator: str) -> jax.Array:
     """KL(policy | reference) of tokens that the policy drew, estimated one by one, with
     r = reference's probability / policy's (J. Schulman, Approximating KL Divergence,
@@ -129,16 +111,10 @@ def divergence(logprobs: jax.Array, reference: jax.Array, estimator: str) -> jax
     return jnp.expm1(log_r) - log_r
 
 
-def kept(config: PolicyConfig) -> dict[str, float]:
-    """What the state of a training keeps for a policy: a beta that moves."""
-    return {"beta": config.beta} if config.target else {}
-
-
 def steered(train_step: TrainStep, config: PolicyConfig) -> TrainStep:
     """`train_step`, and after it a tenth of what the divergence is off its target, at
-    most a fiftieth, is put on beta or taken off (arXiv:1909.08593, section 2.2)."""
-    if not config.target:
-        return train_step
+    most a fiftieth, is put on state.extra['beta'] or taken off (arXiv:1909.08593,
+    section 2.2)."""
 
     def steered_step(state, batch, frozen=None):
         state, metrics = train_step(state, batch, frozen)

@@ -34,6 +34,7 @@ from genlm.stages.recipe import Recipe
 from genlm.stages.rewards import RewardSection
 from genlm.stages.training import Measure, Task
 from genlm.tokenizer.base import Tokenizer
+from genlm.train.step import TrainStep
 
 READS = (
     *recipes.READS,
@@ -69,10 +70,9 @@ class Aims(NamedTuple):
     recipe: Recipe
     data: PromptsConfig
     rollout: RolloutConfig
-    policy: PolicyConfig
+    policy: PolicyConfig | OnlineConfig
     reward: RewardSection
     critic: CriticConfig | None
-    online: OnlineConfig | None
 
 
 def read(
@@ -95,14 +95,9 @@ def read(
         recipe,
         configs.to_dataclass(PromptsConfig, config.data),
         configs.to_dataclass(RolloutConfig, config.rollout),
-        (
-            policy.of_pairs(online.beta)
-            if online
-            else configs.to_dataclass(PolicyConfig, config.policy)
-        ),
+        online or configs.to_dataclass(PolicyConfig, config.policy),
         configs.to_dataclass(RewardSection, config.reward),
         critic_config,
-        online,
     )
     _check(aims)
     return aims
@@ -111,15 +106,18 @@ def read(
 def _check(aims: Aims) -> None:
     """Make sure that groups and parts of a round are what the method needs."""
     rollout, of_policy = aims.rollout, aims.policy
-    if aims.critic and (of_policy.baseline, of_policy.scale) != ("none", "none"):
-        raise UserError("policy.baseline and scale are none beside a critic")
-    if rollout.answers < 2 and of_policy.baseline in ("leave_one_out", "group_mean"):
+    beside_others = True
+    if isinstance(of_policy, PolicyConfig):
+        beside_others = of_policy.baseline in ("leave_one_out", "group_mean")
+        if aims.critic and (of_policy.baseline, of_policy.scale) != ("none", "none"):
+            raise UserError("policy.baseline and scale are none beside a critic")
+        if of_policy.baseline == "none" and of_policy.scale == "group":
+            raise UserError("policy.scale=group goes with a baseline of the group")
+    if rollout.answers < 2 and beside_others:
         raise UserError(
             f"rollout.answers is {rollout.answers}: an answer is held against others to"
             " the same prompt, so there must be 2 at least"
         )
-    if of_policy.baseline == "none" and of_policy.scale == "group":
-        raise UserError("policy.scale=group goes with a baseline of the group")
     prompts = aims.recipe.train.batch_size
     parts = rollout.minibatches * aims.recipe.train.num_microbatches
     if prompts % parts:
@@ -182,10 +180,12 @@ def inputs_of(data: PromptsConfig, source: Path, workdir: Path) -> dict[str, Any
     return {**own, str(source): {"sha256": lineage.digest(outputs)}}
 
 
-def _reference(config: PolicyConfig, adapted: Adaptation, source: Path) -> Any:
+def _reference(
+    config: PolicyConfig | OnlineConfig, adapted: Adaptation, source: Path
+) -> Any:
     """The parameters that a policy stays near; None where nothing is held against
     them. Beside a low-rank change they are its base."""
-    if config.kl == "none":
+    if isinstance(config, PolicyConfig) and config.kl == "none":
         return None
     return adapted.frozen if adapted.trained.lora else interop.open_run(source).params
 
@@ -200,25 +200,26 @@ def _task(
     mesh: jax.sharding.Mesh,
 ) -> Task:
     recipe, model = aims.recipe, adapted.model
-    sampling = aims.rollout.sampling
-    if aims.online:
-        loss = make_online_loss(model, sampling, aims.online)
-    elif aims.critic is None:
-        loss = policy.make_policy_loss(model, sampling, aims.policy)
+    rollout, of_policy = aims.rollout, aims.policy
+    sampling, kept = rollout.sampling, {}
+    if isinstance(of_policy, OnlineConfig):
+        loss = make_online_loss(model, sampling, of_policy)
     else:
-        adapted = adapted.with_head(critic.HEAD)
-        loss = critic.make_ppo_loss(model, sampling, aims.policy, aims.critic)
-    rollout = aims.rollout
+        kept = {"beta": of_policy.beta} if of_policy.target else {}
+        if aims.critic is None:
+            loss = policy.make_policy_loss(model, sampling, of_policy)
+        else:
+            adapted = adapted.with_head(critic.HEAD)
+            loss = critic.make_ppo_loss(model, sampling, of_policy, aims.critic)
+
+    def treat(train_step: TrainStep) -> TrainStep:
+        made = update.make_round_step(train_step, rollout.epochs, rollout.minibatches)
+        if isinstance(of_policy, PolicyConfig) and of_policy.target:
+            return policy.steered(made, of_policy)
+        return made
+
     parts = training.make_parts(
-        adapted.specs,
-        adapted.loss(loss),
-        recipe,
-        mesh,
-        treat=lambda train_step: policy.steered(
-            update.make_round_step(train_step, rollout.epochs, rollout.minibatches),
-            aims.policy,
-        ),
-        kept=policy.kept(aims.policy),
+        adapted.specs, adapted.loss(loss), recipe, mesh, treat=treat, kept=kept
     )
     reward = rewards.of(aims.reward)
     drawing = Experience(

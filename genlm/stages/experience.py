@@ -23,6 +23,7 @@ from genlm.inference.sampling import SamplingConfig
 from genlm.parallel import hosts, sharding
 from genlm.posttrain import critic, groups, policy, rollout
 from genlm.posttrain.critic import CriticConfig
+from genlm.posttrain.online import OnlineConfig
 from genlm.posttrain.policy import PolicyConfig
 from genlm.posttrain.rollout import Rollout
 from genlm.stages.adaptation import Adaptation
@@ -90,7 +91,7 @@ class Experience:
         asked: Asked,
         reward: Reward,
         config: RolloutConfig,
-        policy_config: PolicyConfig,
+        policy_config: PolicyConfig | OnlineConfig,
         reference: Any,
         seed: int,
         mesh: jax.sharding.Mesh,
@@ -110,25 +111,29 @@ class Experience:
         params = whole["model"] if self._critic else whole
         drawn = self._draw(params, numbers, int(state.step))
         scores = self._scores(numbers, drawn)
-        rewards_B = scores.total
         apart = self._parity(params, drawn.batch)
         rows = sharding.global_batch(drawn.batch, self._mesh)
-        rows["rewards"] = jnp.asarray(rewards_B)
         rows["reference"] = rows["logprobs"]
         if self._reference is not None:
             rows["reference"] = self._score(self._reference, rows)
-        said = self._said(scores, drawn, apart, int(state.step))
+        rows |= self._worth(state, whole, rows, jnp.asarray(scores.total))
+        return groups.folded(rows), self._said(scores, drawn, apart, int(state.step))
+
+    def _worth(
+        self, state: TrainState, whole: Any, rows: Any, rewards_B: jax.Array
+    ) -> dict[str, jax.Array]:
+        """What the loss reads besides: rewards of pairs, else advantages."""
+        if isinstance(self._policy, OnlineConfig):
+            return {"rewards": rewards_B}
         weights_BT = rows["weights"]
         beta = state.extra.get("beta", self._policy.beta)
-        rewards_BT = policy.rewarded(self._policy, rows, rows["rewards"], beta)
+        rewards_BT = policy.rewarded(self._policy, rows, rewards_B, beta)
         if self._critic is None:
-            rows["advantages"] = policy.of_groups(
-                self._policy, rewards_BT, weights_BT, self._config.answers
-            )
-        else:
-            values_BT = self._values(whole, rows)
-            rows |= critic.targets(self._critic, rewards_BT, values_BT, weights_BT)
-        return groups.folded(rows), said
+            answers = self._config.answers
+            found_BT = policy.of_groups(self._policy, rewards_BT, weights_BT, answers)
+            return {"advantages": found_BT}
+        values_BT = self._values(whole, rows)
+        return critic.targets(self._critic, rewards_BT, values_BT, weights_BT)
 
     def _parity(self, params: Any, batch: Any) -> float:
         """How far the sampler is from the trainer, in the round's first group (on each
@@ -177,7 +182,8 @@ class Experience:
         """What stands in metrics.jsonl of this round's answers."""
         rewards_PK = scores.total.reshape(-1, self._config.answers)
         equal = float(np.mean(np.ptp(rewards_PK, axis=1) == 0))
-        if equal == 1 and self._critic is None:
+        is_of_groups = self._critic is None and isinstance(self._policy, PolicyConfig)
+        if equal == 1 and is_of_groups:
             print(
                 f"round {round_ + 1}: all answers to each prompt have the same reward,"
                 " so there is nothing to learn from them",

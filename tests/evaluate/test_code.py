@@ -3,9 +3,12 @@
 import json
 import os
 from pathlib import Path
+import shutil
 import socket
 import subprocess
+import tempfile
 import time
+from typing import Iterator
 
 import pytest
 
@@ -256,15 +259,26 @@ def test_a_jail_in_which_python_does_not_run_is_said(monkeypatch):
         code.require_jail.__wrapped__()
 
 
+@pytest.fixture
+def readable() -> Iterator[Path]:
+    """A folder that any user may read, wherever the project itself lies."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        os.chmod(folder, 0o755)
+        yield Path(folder)
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="only root becomes another user")
 @pytest.mark.skipif(not os.path.exists(PYTHON), reason=f"no {PYTHON}")
-def test_as_another_user_too():
+def test_as_another_user_too(readable: Path):
     """Where we are root, the way of those who are not: a jail, or one line."""
     other = {"user": 65533, "group": 65533, "extra_groups": []}
-    root = Path(__file__).resolve().parents[2]
+    package = Path(code.__file__).resolve().parents[1]
+    shutil.copytree(
+        package, readable / "genlm", ignore=shutil.ignore_patterns("__pycache__")
+    )
     program = f"""
 import sys
-sys.path.insert(0, {str(root)!r})
+sys.path.insert(0, {str(readable)!r})
 from genlm.errors import UserError
 from genlm.evaluate import code
 quick = code.Limits(seconds=1.0)

@@ -276,6 +276,8 @@ def test_as_another_user_too(readable: Path):
     shutil.copytree(
         package, readable / "genlm", ignore=shutil.ignore_patterns("__pycache__")
     )
+    for path in readable.rglob("*"):
+        path.chmod(0o755)
     program = f"""
 import sys
 sys.path.insert(0, {str(readable)!r})
